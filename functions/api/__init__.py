@@ -1,0 +1,1 @@
+"""The resource kinds, one module an API group."""

@@ -1,0 +1,1 @@
+"""Everything that runs: the function host, the proxies, the control plane and the commands."""
