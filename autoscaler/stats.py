@@ -4,8 +4,8 @@ Every replica imports this module, so it needs the standard library alone. `Requ
 process, is touched twice a request and once a report, always from one thread; it reads no clock. A `Report` says
 what one reporter saw over one span of time; the engine tells repeated reports apart by reporter and sequence.
 
-The accounting follows Knative's queue-proxy: in-flight requests weighted by time since the previous report, arrivals
-counted, requests marked `K-Proxy-Request` counted in the totals and apart.
+The accounting follows Knative's queue-proxy: in-flight requests weighted by time since the previous report,
+arrivals counted, requests marked `K-Proxy-Request` counted in the totals and apart.
 """
 
 from __future__ import annotations
@@ -169,13 +169,19 @@ class Report:
         unknown = fields.keys() - _NAMES
         if unknown:
             raise _invalid(sorted(unknown)[0], "is not a field of a report")
+        started, ended = _span(fields)
+        average, proxied_average = _concurrencies(fields)
+        count, proxied_count = _counts(fields)
         return cls(
             revision=_revision(fields),
             reporter=_name(fields, "reporter"),
             sequence=_whole(fields, "sequence", MAX_SEQUENCE),
-            **_span(fields),
-            **_concurrencies(fields),
-            **_counts(fields),
+            started=started,
+            ended=ended,
+            average_concurrency=average,
+            average_proxied_concurrency=proxied_average,
+            request_count=count,
+            proxied_request_count=proxied_count,
         )
 
 
@@ -251,25 +257,25 @@ def _whole(fields: dict[str, Any], field: str, most: float) -> int:
     return int(_number(fields, field, most))
 
 
-def _span(fields: dict[str, Any]) -> dict[str, float]:
+def _span(fields: dict[str, Any]) -> tuple[float, float]:
     started = _number(fields, "started", MAX_TIME)
     ended = _number(fields, "ended", MAX_TIME)
     if not 0 <= ended - started <= MAX_SPAN:
         raise _invalid("ended", f"must lie within {MAX_SPAN:g} seconds after started")
-    return {"started": started, "ended": ended}
+    return started, ended
 
 
-def _concurrencies(fields: dict[str, Any]) -> dict[str, float]:
+def _concurrencies(fields: dict[str, Any]) -> tuple[float, float]:
     average = _number(fields, "average_concurrency", MAX_CONCURRENCY)
     proxied = _number(fields, "average_proxied_concurrency", MAX_CONCURRENCY)
     if proxied > average and not math.isclose(proxied, average):
         raise _invalid("average_proxied_concurrency", "must not exceed average_concurrency")
-    return {"average_concurrency": average, "average_proxied_concurrency": proxied}
+    return average, proxied
 
 
-def _counts(fields: dict[str, Any]) -> dict[str, int]:
+def _counts(fields: dict[str, Any]) -> tuple[int, int]:
     count = _whole(fields, "request_count", MAX_COUNT)
     proxied = _whole(fields, "proxied_request_count", MAX_COUNT)
     if proxied > count:
         raise _invalid("proxied_request_count", "must not exceed request_count")
-    return {"request_count": count, "proxied_request_count": proxied}
+    return count, proxied

@@ -4,9 +4,9 @@ A window is a ring of buckets, one per `granularity` seconds, aligned to Unix ti
 add up. The behaviour, gaps and late values included, is Knative's (pkg/autoscaler/aggregation):
 
 - a value newer than the newest bucket clears what lies between; after a gap of a whole window all starts anew;
-- a late value lands in its own bucket as long as that lies within a window of the newest, and is ignored otherwise;
-- `LinearWindow` divides by the number of buckets that could have been written since the first write, so that a young
-  window is not diluted, and rounds down to six digits;
+- a late value lands in its own bucket as long as that lies within a window of the newest, else it is ignored;
+- `LinearWindow` divides by the number of buckets that could have been written since the first write, so that a
+  young window is not diluted, and rounds down to six digits;
 - `WeightedWindow` gives the newest bucket the weight m and each older one (1 - m) times its successor's.
 
 Windows live as long as their revision in the engine; record and average in any order of time.

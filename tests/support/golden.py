@@ -1,7 +1,7 @@
 """Loads the recorded data in `tests/golden`, or in the folder that UPWELL_GOLDEN names.
 
-A suite whose file is absent from the folder is skipped; a folder that holds none of the files is a failure, since a
-mistyped name would otherwise pass in silence.
+A suite whose file is absent from the folder is skipped; a folder that holds none of the files is a failure, since
+a mistyped name would otherwise pass in silence.
 """
 
 from __future__ import annotations

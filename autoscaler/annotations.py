@@ -1,0 +1,216 @@
+"""The annotations `autoscaling.knative.dev/…` of a revision: lenient reading, and validation as admission does it.
+
+Kebab-case is canonical; ten keys have an older camel-case spelling that counts when the canonical one is absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
+
+from upwell.autoscaler.quantities import parse_float, parse_int32, parse_seconds
+
+KPA = "kpa.autoscaling.knative.dev"
+HPA = "hpa.autoscaling.knative.dev"
+CONCURRENCY = "concurrency"
+RPS = "rps"
+CPU = "cpu"
+LINEAR = "linear"
+WEIGHTED_EXPONENTIAL = "weighted-exponential"
+WEIGHTED_EXPONENTIAL_SPELLINGS = (WEIGHTED_EXPONENTIAL, "weightedExponential")
+
+LEAST_TARGET = 0.01
+LEAST_WINDOW = 6.0
+GREATEST_WINDOW = 3600.0
+LEAST_ACTIVATION_SCALE = 2
+
+_PREFIX = "autoscaling.knative.dev/"
+_OWN_DOMAIN = ".knative.dev"
+_CAMEL_CASE = {
+    "min-scale": "minScale",
+    "max-scale": "maxScale",
+    "initial-scale": "initialScale",
+    "scale-down-delay": "scaleDownDelay",
+    "scale-to-zero-pod-retention-period": "scaleToZeroPodRetentionPeriod",
+    "metric-aggregation-algorithm": "metricAggregationAlgorithm",
+    "panic-window-percentage": "panicWindowPercentage",
+    "panic-threshold-percentage": "panicThresholdPercentage",
+    "target-burst-capacity": "targetBurstCapacity",
+    "target-utilization-percentage": "targetUtilizationPercentage",
+}
+
+_Value = TypeVar("_Value")
+Problem = tuple[str, str]
+"""The key of an annotation, and what is wrong with it."""
+
+
+class AnnotationReader:
+    """Reads by kebab-case name without the prefix; what is absent or does not parse gives the default."""
+
+    __slots__ = ("_annotations",)
+
+    def __init__(self, annotations: Mapping[str, str]) -> None:
+        self._annotations = annotations
+
+    def find(self, name: str) -> tuple[str, str] | None:
+        """The full key under which `name` is set, and its text."""
+        for spelling in (name, _CAMEL_CASE.get(name, name)):
+            text = self._annotations.get(_PREFIX + spelling)
+            if text is not None:
+                return _PREFIX + spelling, text
+        return None
+
+    def text(self, name: str) -> str:
+        """The text, empty when absent."""
+        found = self.find(name)
+        return found[1] if found else ""
+
+    def optional(self, name: str, parse: Callable[[str], _Value]) -> _Value | None:
+        """The parsed value, None when absent or unusable."""
+        found = self.find(name)
+        if found is None:
+            return None
+        try:
+            return parse(found[1])
+        except ValueError:
+            return None
+
+    def number(self, name: str, default: float) -> float:
+        """A finite number."""
+        value = self.optional(name, parse_float)
+        return default if value is None else value
+
+    def whole(self, name: str, default: int) -> int:
+        """An integer of 32 bits."""
+        value = self.optional(name, parse_int32)
+        return default if value is None else value
+
+    def seconds(self, name: str, default: float) -> float:
+        """A duration in seconds; a negative one gives the default."""
+        value = self.optional(name, parse_seconds)
+        return default if value is None or value < 0 else value
+
+
+def validate_annotations(
+    annotations: Mapping[str, str], *, max_scale_limit: int = 0, allow_zero_initial_scale: bool = False
+) -> list[Problem]:
+    """What an API server would refuse in a revision template's autoscaling annotations, with the key of each.
+
+    The two settings are the cluster's, from `AutoscalerConfig`. The rules are Knative's, except that numbers which
+    are not finite are refused as well.
+    """
+    reader = AnnotationReader(annotations)
+    return [
+        *_class_problems(reader),
+        *_scale_problems(reader, max_scale_limit),
+        *_activation_scale_problems(reader),
+        *_number_problems(reader),
+        *_duration_problems(reader),
+        *_metric_problems(reader),
+        *_algorithm_problems(reader),
+        *_initial_scale_problems(reader, allow_zero_initial_scale),
+    ]
+
+
+def _class_problems(reader: AnnotationReader) -> Iterator[Problem]:
+    found = reader.find("class")
+    if found and found[1].endswith(_OWN_DOMAIN) and found[1] not in (KPA, HPA):
+        yield found[0], f"must be {KPA}, {HPA} or a class outside of {_OWN_DOMAIN[1:]}, was {found[1]!r}"
+
+
+def _scale_problems(reader: AnnotationReader, limit: int) -> Iterator[Problem]:
+    for name in ("min-scale", "max-scale"):
+        if found := reader.find(name):
+            value = reader.optional(name, parse_int32)
+            if value is None or value < 0:
+                yield found[0], f"must be a whole number from 0 to {2**31 - 1}, was {found[1]!r}"
+    least, most = _bounds(reader)
+    found = reader.find("max-scale")
+    if found is None:
+        return
+    if 0 < most < least:
+        yield found[0], f"must not be less than min-scale ({least}), was {most}"
+    if limit > 0 and not 0 < most <= limit:
+        yield found[0], f"must be from 1 to the cluster's max-scale-limit ({limit}), was {most}"
+
+
+def _bounds(reader: AnnotationReader) -> tuple[int, int]:
+    return max(0, reader.whole("min-scale", 0)), max(0, reader.whole("max-scale", 0))
+
+
+def _activation_scale_problems(reader: AnnotationReader) -> Iterator[Problem]:
+    found = reader.find("activation-scale")
+    if found is None:
+        return
+    scale = reader.optional("activation-scale", parse_int32)
+    least, most = _bounds(reader)
+    if scale is None:
+        yield found[0], f"must be a whole number, was {found[1]!r}"
+    elif scale < least:
+        yield found[0], f"must not be less than min-scale ({least}), was {scale}"
+    elif 0 < most < scale:
+        yield found[0], f"must not be more than max-scale ({most}), was {scale}"
+    elif scale < LEAST_ACTIVATION_SCALE:
+        yield found[0], f"must be at least {LEAST_ACTIVATION_SCALE}, was {scale}"
+
+
+_NUMBERS: tuple[tuple[str, Callable[[float], bool], str], ...] = (
+    ("panic-window-percentage", lambda value: 1 <= value <= 100, "must be a number from 1 to 100"),
+    ("panic-threshold-percentage", lambda value: 110 <= value <= 1000, "must be a number from 110 to 1000"),
+    ("target", lambda value: value >= LEAST_TARGET, f"must be a number of at least {LEAST_TARGET}"),
+    ("target-utilization-percentage", lambda value: 1 <= value <= 100, "must be a number from 1 to 100"),
+    ("target-burst-capacity", lambda value: value >= 0 or value == -1, "must be a number from 0 up, or -1"),
+)
+_DURATIONS = (
+    ("window", LEAST_WINDOW, True, "from 6s to 1h"),
+    ("scale-down-delay", 0.0, True, "from 0s to 1h"),
+    ("scale-to-zero-pod-retention-period", 0.0, False, "from 0s to 1h"),
+)
+
+
+def _number_problems(reader: AnnotationReader) -> Iterator[Problem]:
+    for name, holds, requirement in _NUMBERS:
+        if found := reader.find(name):
+            value = reader.optional(name, parse_float)
+            if value is None or not holds(value):
+                yield found[0], f"{requirement}, was {found[1]!r}"
+
+
+def _duration_problems(reader: AnnotationReader) -> Iterator[Problem]:
+    for name, least, whole, between in _DURATIONS:
+        if found := reader.find(name):
+            seconds = reader.optional(name, parse_seconds)
+            if seconds is None or not least <= seconds <= GREATEST_WINDOW:
+                yield found[0], f"must be a duration {between}, was {found[1]!r}"
+            elif whole and seconds != int(seconds):
+                yield found[0], f"must be whole seconds, was {found[1]!r}"
+
+
+def _metric_problems(reader: AnnotationReader) -> Iterator[Problem]:
+    found = reader.find("metric")
+    if found is None:
+        return
+    autoscaler_class = reader.text("class") or KPA
+    if autoscaler_class == KPA and found[1] not in (CONCURRENCY, RPS):
+        yield found[0], f"must be {CONCURRENCY} or {RPS} for {KPA}, was {found[1]!r}"
+    elif autoscaler_class == HPA and not found[1]:
+        yield found[0], f"must not be empty for {HPA}"
+
+
+def _algorithm_problems(reader: AnnotationReader) -> Iterator[Problem]:
+    found = reader.find("metric-aggregation-algorithm")
+    if found is None or (reader.text("class") or KPA) != KPA:
+        return
+    if found[1] not in ("", LINEAR, *WEIGHTED_EXPONENTIAL_SPELLINGS):
+        yield found[0], f"must be {LINEAR} or {WEIGHTED_EXPONENTIAL}, was {found[1]!r}"
+
+
+def _initial_scale_problems(reader: AnnotationReader, allow_zero: bool) -> Iterator[Problem]:
+    found = reader.find("initial-scale")
+    if found is None:
+        return
+    scale = reader.optional("initial-scale", parse_int32)
+    if scale is None or scale < 0:
+        yield found[0], f"must be a whole number of at least 0, was {found[1]!r}"
+    elif scale == 0 and not allow_zero:
+        yield found[0], "must be at least 1, since this cluster does not allow a revision to start at 0"
