@@ -46,6 +46,14 @@ class InvalidFunction(InvalidInput):
     """A source or a callable that cannot be served as a function."""
 
 
+class InvalidEvent(InvalidInput):
+    """A request that should carry a CloudEvent and does not."""
+
+
+class InvalidResult(UpwellError):
+    """A function ended in a way that cannot become a response; the caller gets a plain 500."""
+
+
 class NotFound(UpwellError):
     """The named object does not exist."""
 
