@@ -6,7 +6,7 @@ add up. The behaviour, gaps and late values included, is Knative's (pkg/autoscal
 - a value newer than the newest bucket clears what lies between; after a gap of a whole window all starts anew;
 - a late value lands in its own bucket as long as that lies within a window of the newest, else it is ignored;
 - `LinearWindow` divides by the number of buckets that could have been written since the first write, so that a
-  young window is not diluted, and rounds down to six digits;
+  young window is not diluted, and rounds to six digits;
 - `WeightedWindow` gives the newest bucket the weight m and each older one (1 - m) times its successor's.
 
 Windows live as long as their revision in the engine; record and average in any order of time.
@@ -102,7 +102,7 @@ class LinearWindow:
             valid -= missing
         if self._first is not None:
             valid = min(valid, (last - self._first) // granularity + 1)
-        return max(0.0, math.floor(total / valid * _DIGITS) / _DIGITS)
+        return max(0.0, math.floor(total / valid * _DIGITS + 0.5) / _DIGITS)
 
     def resize(self, now: float, window: float) -> None:
         """Change the length at `now`, keeping as many of the newest buckets as fit."""

@@ -1,0 +1,267 @@
+"""The record of one decision: what was seen, what followed from it and why.
+
+Logs, metrics, `explain`, plots and tests read this and nothing else. `upwell.autoscaler.kpa` fills in the demand
+part, `upwell.autoscaler.bounds` the rest. Immutable; what has no meaning in a decision that is not valid is zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from upwell.autoscaler.window import MaxWindow
+
+
+class Missing(StrEnum):
+    """Why demand cannot be told, so that nothing is to be changed."""
+
+    NO_DATA = "no-data"
+    METRICS_FAILED = "metrics-failed"
+    REPLICA_COUNT_FAILED = "replica-count-failed"
+
+
+class Clamp(StrEnum):
+    """What changed the number of replicas that a window's demand alone asks for."""
+
+    NONE = "none"
+    SCALE_UP_RATE = "max-scale-up-rate"
+    SCALE_DOWN_RATE = "max-scale-down-rate"
+    ACTIVATION_SCALE = "activation-scale"
+
+
+class Panic(StrEnum):
+    """Panic mode, and what this decision did to it."""
+
+    OFF = "off"
+    ENTERED = "entered"
+    RENEWED = "renewed"
+    HELD = "held"
+    LEFT = "left"
+
+
+class Bound(StrEnum):
+    """What stands around the demand: each changed the scale, or held it."""
+
+    MIN_SCALE = "min-scale"
+    INITIAL_SCALE = "initial-scale"
+    MAX_SCALE = "max-scale"
+    MAX_SCALE_LIMIT = "max-scale-limit"
+    POKE_NEEDS_ONE = "poke-needs-one"
+    POKE_ONLY_RAISES = "poke-only-raises"
+    NO_DEMAND_KNOWN = "no-demand-known"
+    SCALE_TO_ZERO_DISABLED = "scale-to-zero-disabled"
+    ACTIVATING = "activating"
+    ACTIVATION_TIMED_OUT = "activation-timed-out"
+    ACTIVE_TOO_BRIEFLY = "active-too-briefly"
+    FOUND_INACTIVE = "found-inactive"
+    ACTIVATOR_NOT_IN_PATH = "activator-not-in-path"
+    GRACE_PERIOD = "scale-to-zero-grace-period"
+    RETENTION_PERIOD = "scale-to-zero-pod-retention-period"
+
+
+class Status(StrEnum):
+    """Whether a revision can serve: the Active condition of Knative's PodAutoscaler."""
+
+    ACTIVATING = "activating"
+    ACTIVE = "active"
+    INACTIVE = "inactive"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the algorithm remembers between two decisions."""
+
+    panic_since: float | None
+    """The latest time (Unix seconds) at which demand was over the panic threshold; None outside panic mode."""
+    max_panic_replicas: int
+    """The number of replicas that panic mode does not go below."""
+    delay: MaxWindow | None
+    """Past wishes that put off scaling down; None when there is no scale-down delay."""
+    excess_burst_capacity: int
+    """As of the latest valid decision, or what a new revision starts with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """Where a revision stands between zero and serving."""
+
+    status: Status
+    since: float
+    """When it came to this status, Unix seconds."""
+    initialized: bool
+    """Whether the initial scale was reached once."""
+    timed_out: bool = False
+    """Inactive because it could not be activated in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What is known of a revision at one moment.
+
+    `stable` and `panic` are the metric over the two windows, summed over all replicas. `in_flight` is set for a
+    poke: the requests that wait or run now. With `missing` set the metrics, or `ready`, mean nothing.
+    """
+
+    stable: float
+    panic: float
+    ready: int
+    starting: int = 0
+    missing: Missing | None = None
+    in_flight: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """One decision with its reasons. Replica counts unless said otherwise; times are Unix seconds."""
+
+    at: float
+    state: State
+    """What to pass to the next decision."""
+
+    metric: str
+    stable_value: float
+    panic_value: float
+    """The metric over the short window, or a poke's requests in flight when these are more."""
+    in_flight: float | None
+    """The poke that asked for this decision; None at a tick."""
+    ready: int
+    starting: int
+    target_value: float
+    """The metric per replica that is aimed at."""
+    stable_window: float
+    panic_window: float
+    panic_threshold: float
+    missing: Missing | None
+    """Why there is no demand to follow, None for a valid decision."""
+
+    stable_raw: int = 0
+    """What the stable window asks for, before any clamp; likewise `panic_raw`."""
+    panic_raw: int = 0
+    rate_floor: int = 0
+    """The least that the scale-down rate allows now; `rate_ceiling` is the most that the scale-up rate allows."""
+    rate_ceiling: int = 0
+    stable_clamp: Clamp = Clamp.NONE
+    panic_clamp: Clamp = Clamp.NONE
+    stable_want: int = 0
+    panic_want: int = 0
+    panic: Panic = Panic.OFF
+    undelayed: int = 0
+    """The wish before the scale-down delay."""
+    desired: int | None = None
+    """The wish of the algorithm; None when the decision is not valid."""
+
+    revision: str = ""
+    scale: int | None = None
+    """What to set, after bounds; None means that nothing is to be changed."""
+    bounds: tuple[Bound, ...] = ()
+    """What stood around the wish, in the order in which it did."""
+    activity: Activity | None = None
+    next_check: float | None = None
+    """When this may come out differently by the passing of time alone, if that is known."""
+
+    @property
+    def valid(self) -> bool:
+        """Whether demand was known."""
+        return self.missing is None
+
+    @property
+    def panicking(self) -> bool:
+        """Whether panic mode is on after this decision."""
+        return self.state.panic_since is not None
+
+    @property
+    def delayed(self) -> bool:
+        """Whether the scale-down delay keeps replicas that demand does not ask for."""
+        return self.desired is not None and self.desired > self.undelayed
+
+    @property
+    def excess_burst_capacity(self) -> int:
+        """Capacity to spare beyond the target burst capacity; negative keeps the activator in the path."""
+        return self.state.excess_burst_capacity
+
+    @property
+    def outcome(self) -> tuple[object, ...]:
+        """What tells this decision from one with the same result for the same reasons."""
+        return (
+            self.scale,
+            self.desired,
+            self.missing,
+            self.stable_clamp,
+            self.panic_clamp,
+            self.panicking,
+            self.delayed,
+            self.bounds,
+            self.activity.status if self.activity else None,
+        )
+
+    def sentence(self) -> str:
+        """A plain explanation in one line."""
+        parts = [self._result(), *self._demand(), *(_BOUND_TEXTS[bound] for bound in self.bounds)]
+        return f"{self.revision}: {'; '.join(parts)}" if self.revision else "; ".join(parts)
+
+    def _result(self) -> str:
+        have = f"{self.ready} ready" + (f", {self.starting} starting" if self.starting else "")
+        if self.scale is None:
+            return f"stay as is ({have})"
+        return f"scale to {self.scale} ({have})"
+
+    def _demand(self) -> list[str]:
+        if self.missing is not None:
+            return [_MISSING_TEXTS[self.missing]]
+        parts = [
+            f"{self.metric} {self.stable_value:.6g} over {self.stable_window:g} s asks for"
+            f" {self.stable_raw}{self._clamped(self.stable_clamp, self.stable_want)}",
+            f"{self._panic_source()} asks for"
+            f" {self.panic_raw}{self._clamped(self.panic_clamp, self.panic_want)},"
+            f" at {self.target_value:.6g} a replica",
+        ]
+        if self.panic is not Panic.OFF:
+            parts.append(self._panic_text())
+        if self.delayed:
+            parts.append(f"the scale-down delay keeps {self.desired} instead of {self.undelayed}")
+        return parts
+
+    def _panic_source(self) -> str:
+        if self.in_flight is not None and self.in_flight == self.panic_value:
+            return f"a poke with {self.in_flight:g} in flight"
+        return f"{self.panic_value:.6g} over {self.panic_window:g} s"
+
+    def _clamped(self, clamp: Clamp, want: int) -> str:
+        if clamp is Clamp.NONE:
+            return ""
+        return f", {clamp} makes that {want}"
+
+    def _panic_text(self) -> str:
+        if self.panic is Panic.LEFT:
+            return f"panic is over, demand stayed below the threshold for {self.stable_window:g} s"
+        held = f"at least {self.state.max_panic_replicas} until demand has been lower for {self.stable_window:g} s"
+        if self.panic is Panic.HELD:
+            return f"panic holds {held}"
+        return (
+            f"panic {self.panic}, {self.panic_raw} is {self.panic_threshold:g} or more times"
+            f" the {max(1, self.ready)} at hand: {held}"
+        )
+
+
+_MISSING_TEXTS = {
+    Missing.NO_DATA: "no report within the window, so demand is unknown",
+    Missing.METRICS_FAILED: "metrics could not be read, so demand is unknown",
+    Missing.REPLICA_COUNT_FAILED: "ready replicas could not be counted, so nothing is decided",
+}
+_BOUND_TEXTS = {
+    Bound.MIN_SCALE: "min-scale asks for more",
+    Bound.INITIAL_SCALE: "the initial scale was not reached yet",
+    Bound.MAX_SCALE: "max-scale allows no more",
+    Bound.MAX_SCALE_LIMIT: "the cluster's max-scale-limit allows no more",
+    Bound.POKE_NEEDS_ONE: "a request waits, so one replica is needed",
+    Bound.POKE_ONLY_RAISES: "a poke only raises the scale, and there is enough",
+    Bound.NO_DEMAND_KNOWN: "the scale is held while demand is unknown",
+    Bound.SCALE_TO_ZERO_DISABLED: "scale to zero is disabled, so one stays",
+    Bound.ACTIVATING: "it is being activated, so zero waits",
+    Bound.ACTIVATION_TIMED_OUT: "it could not be activated in time, so it goes to zero",
+    Bound.ACTIVE_TOO_BRIEFLY: "it was active for less than the stable window, so one stays",
+    Bound.FOUND_INACTIVE: "it is inactive from now on, the grace period begins",
+    Bound.ACTIVATOR_NOT_IN_PATH: "the activator does not answer for it yet, so zero waits",
+    Bound.GRACE_PERIOD: "the grace period before zero is not over",
+    Bound.RETENTION_PERIOD: "the retention period of the last replica is not over",
+}

@@ -1,0 +1,150 @@
+"""Knative's pod autoscaler: from demand over two windows to a number of replicas.
+
+Every tick the mean demand over a long (stable) and a short (panic) window is divided by the target per replica.
+Demand over the short window of `panic_threshold` times what is ready means panic: until the stable window has
+passed without such demand the greater of both wishes counts and the scale never sinks. Rates bound each step, and a
+scale-down delay takes the greatest wish of a while. Pure: state goes in, a decision with the next state comes out.
+After Knative Serving's pkg/autoscaler/scaling, which the golden data was recorded from.
+"""
+
+from __future__ import annotations
+
+import math
+
+from upwell.autoscaler.decision import Clamp, Decision, Inputs, Missing, Panic, State
+from upwell.autoscaler.spec import RevisionSettings
+from upwell.autoscaler.window import MaxWindow
+
+TICK = 2
+"""Seconds between two evaluations, and the granularity of the scale-down delay."""
+_MICROSECONDS = 1_000_000
+
+
+def start(settings: RevisionSettings, ready: int, now: float) -> State:
+    """The state of an autoscaler that begins now.
+
+    With more than one replica ready it begins in panic: its windows are empty, and what runs must not be taken
+    down for want of history. The scale-down delay is fixed here for good.
+    """
+    delay = MaxWindow(settings.scale_down_delay, TICK) if settings.scale_down_delay > 0 else None
+    return State(
+        panic_since=now if ready > 1 else None,
+        max_panic_replicas=ready,
+        delay=delay,
+        excess_burst_capacity=_initial_excess_burst_capacity(settings),
+    )
+
+
+def _initial_excess_burst_capacity(settings: RevisionSettings) -> int:
+    burst = settings.target_burst_capacity
+    if burst <= 0:
+        return 0 if burst == 0 else -1
+    return math.floor(settings.initial_scale * settings.total_value - burst)
+
+
+def decide(settings: RevisionSettings, state: State, inputs: Inputs, now: float) -> Decision:
+    """The decision at `now` (Unix seconds, not before the state's); its `state` goes into the next one."""
+    in_flight = inputs.in_flight
+    stable, panic, missing = inputs.stable, inputs.panic, inputs.missing
+    if in_flight is not None:
+        if missing is Missing.NO_DATA:
+            stable = panic = 0.0
+            missing = None
+        panic = max(panic, in_flight)
+    if missing is not None:
+        return _undecided(settings, state, inputs, missing, now)
+
+    ready = max(1, inputs.ready)
+    floor = math.floor(ready / settings.max_scale_down_rate) if settings.reachable else 0
+    ceiling = math.ceil(settings.max_scale_up_rate * ready)
+    activation = settings.activation_scale
+    stable_raw = math.ceil(stable / settings.target_value)
+    panic_raw = math.ceil(panic / settings.target_value)
+    stable_want, stable_clamp = _clamp(stable_raw, floor, ceiling, activation)
+    panic_want, panic_clamp = _clamp(panic_raw, floor, ceiling, activation)
+
+    over = panic_raw / ready >= settings.panic_threshold
+    mode, since, held = _panic(state, over, settings.stable_window, now)
+    wish = stable_want
+    if since is not None:
+        wish = held = max(stable_want, panic_want, held)
+    desired, delay = wish, state.delay
+    if delay is not None and settings.reachable:
+        delay = delay.record(now, wish)
+        desired = delay.current
+    return Decision(
+        at=now,
+        state=State(since, held, delay, _excess_burst_capacity(settings, inputs.ready, panic)),
+        metric=settings.metric,
+        stable_value=stable,
+        panic_value=panic,
+        in_flight=in_flight,
+        ready=inputs.ready,
+        starting=inputs.starting,
+        target_value=settings.target_value,
+        stable_window=settings.stable_window,
+        panic_window=settings.panic_window,
+        panic_threshold=settings.panic_threshold,
+        missing=None,
+        stable_raw=stable_raw,
+        panic_raw=panic_raw,
+        rate_floor=floor,
+        rate_ceiling=ceiling,
+        stable_clamp=stable_clamp,
+        panic_clamp=panic_clamp,
+        stable_want=stable_want,
+        panic_want=panic_want,
+        panic=mode,
+        undelayed=wish,
+        desired=desired,
+    )
+
+
+def _undecided(settings: RevisionSettings, state: State, inputs: Inputs, missing: Missing, now: float) -> Decision:
+    return Decision(
+        at=now,
+        state=state,
+        metric=settings.metric,
+        stable_value=0.0,
+        panic_value=0.0,
+        in_flight=inputs.in_flight,
+        ready=inputs.ready,
+        starting=inputs.starting,
+        target_value=settings.target_value,
+        stable_window=settings.stable_window,
+        panic_window=settings.panic_window,
+        panic_threshold=settings.panic_threshold,
+        missing=missing,
+        panic=Panic.OFF if state.panic_since is None else Panic.HELD,
+    )
+
+
+def _clamp(raw: int, floor: int, ceiling: int, activation: int) -> tuple[int, Clamp]:
+    want, clamp = raw, Clamp.NONE
+    if want < floor:
+        want, clamp = floor, Clamp.SCALE_DOWN_RATE
+    if want > ceiling:
+        want, clamp = ceiling, Clamp.SCALE_UP_RATE
+    if activation > want and activation > 1 and raw > 0:
+        want, clamp = activation, Clamp.ACTIVATION_SCALE
+    return want, clamp
+
+
+def _panic(state: State, over: bool, stable_window: float, now: float) -> tuple[Panic, float | None, int]:
+    """The mode, since when demand was last over the threshold, and the replicas held so far."""
+    since, held = state.panic_since, state.max_panic_replicas
+    if over:
+        return (Panic.ENTERED if since is None else Panic.RENEWED), now, held
+    if since is None:
+        return Panic.OFF, None, held
+    # Whole microseconds: the end of the window is exact, where a difference of two floats is not.
+    if round((now - since) * _MICROSECONDS) > stable_window * _MICROSECONDS:
+        return Panic.LEFT, None, 0
+    return Panic.HELD, since, held
+
+
+def _excess_burst_capacity(settings: RevisionSettings, ready: int, panic: float) -> int:
+    burst = settings.target_burst_capacity
+    if burst > 0:
+        return math.floor(ready * settings.total_value - burst - panic)
+    return 0 if burst == 0 else -1
