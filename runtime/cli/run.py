@@ -1,0 +1,155 @@
+"""`upwell run`: one function on a platform of its own, until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import signal
+import sys
+import tempfile
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import uvloop
+
+from upwell.functions.api.serving import Service
+from upwell.functions.errors import InvalidSettings
+from upwell.functions.project import Project, bundle, locate
+from upwell.runtime.cli.console import RunConsole
+from upwell.runtime.cli.flags import read_settings, settings_flags
+from upwell.runtime.clock import SystemClock
+from upwell.runtime.cluster.deployments import SOURCE_ANNOTATION, SourceReference
+from upwell.runtime.cluster.interface import Manifest, ObjectKey
+from upwell.runtime.gateway.access_log import JsonAccessLog, TerminalAccessLog
+from upwell.runtime.host.settings import HostSettings
+from upwell.runtime.logs import configure
+from upwell.runtime.roles.up import Platform, UpSettings
+
+NAMESPACE: Final = "default"
+READY_SECONDS: Final = 120.0
+
+EXAMPLES = """
+\b
+Examples:
+  upwell run examples/hello                  a directory, whose main.py is found
+  upwell run hello.py:greet --port 9000      one callable of a file
+  upwell run hello.py --set stable-window=6s --set scale-to-zero-grace-period=1s
+"""
+
+
+@click.command(epilog=EXAMPLES)
+@click.argument("path", metavar="PATH[:callable]")
+@settings_flags(UpSettings, only=("port", "host", "admin_port", "domains", "drain_seconds"))
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A key of Knative's config-autoscaler, as stable-window=30s.",
+)
+@click.option("--env", "-e", "variables", multiple=True, metavar="NAME=VALUE", help="A variable for the function.")
+@click.option("--json-logs", is_flag=True, help="Log JSON lines to standard error, the access log included.")
+def run(
+    path: str, assignments: tuple[str, ...], variables: tuple[str, ...], json_logs: bool, **flags: Any
+) -> None:
+    """Serve the function in PATH, a .py file or a directory, from zero and back to zero."""
+    settings = dataclasses.replace(read_settings(UpSettings, flags), show_errors=True)
+    project = locate(path)
+    autoscaler = _pairs(assignments, "--set")
+    environment = _pairs(variables, "--env")
+    configure(level="info" if json_logs else "warning", json_lines=json_logs)
+    with tempfile.TemporaryDirectory(prefix="upwell-run-") as directory:
+        uvloop.run(_serve(settings, project, Path(directory), autoscaler, environment, json_logs))
+
+
+def _pairs(assignments: tuple[str, ...], flag: str) -> dict[str, str]:
+    pairs = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals or not name:
+            raise InvalidSettings(f"{assignment!r} is not NAME=VALUE", where=flag)
+        pairs[name] = value
+    return pairs
+
+
+def service(project: Project, reference: SourceReference, environment: dict[str, str]) -> Manifest:
+    """The Knative Service that a local function is."""
+    variables = [{"name": name, "value": value} for name, value in environment.items()]
+    container = {"image": f"upwell.dev/{project.name}", "env": variables}
+    template = {
+        "metadata": {"annotations": {SOURCE_ANNOTATION: reference.annotation()}},
+        "spec": {"containers": [container]},
+    }
+    declared = Service.model_validate(
+        {
+            "apiVersion": "serving.knative.dev/v1",
+            "kind": "Service",
+            "metadata": {"name": project.name, "namespace": NAMESPACE},
+            "spec": {"template": template},
+        }
+    )
+    return declared.manifest()
+
+
+async def _serve(
+    settings: UpSettings,
+    project: Project,
+    directory: Path,
+    autoscaler: dict[str, str],
+    environment: dict[str, str],
+    json_logs: bool,
+) -> None:
+    clock = SystemClock()
+    console = RunConsole(quiet=json_logs)
+    access_log = JsonAccessLog(clock) if json_logs else TerminalAccessLog(colour=sys.stdout.isatty())
+    platform = Platform(
+        settings,
+        directory,
+        clock,
+        access_log=access_log,
+        autoscaler=autoscaler,
+        host=HostSettings(),
+        decided=console.decided,
+    )
+    platform.cluster.observe(console)
+    stopping = _stop_on_signals()
+    await platform.start()
+    try:
+        kept = bundle(project, directory / "bundles")
+        reference = SourceReference(kept.digest, project.module, project.attribute, str(project.root))
+        manifest = await platform.apply(service(project, reference, environment))
+        ready = await platform.wait_ready(ObjectKey.of(manifest), READY_SECONDS)
+        console.serving(ready["status"]["url"], platform.port, platform.admin.port)
+        await _first(stopping.wait(), platform.wait())
+        console.stopping()
+    finally:
+        await platform.stop()
+
+
+def _stop_on_signals() -> asyncio.Event:
+    """Set by the first SIGINT or SIGTERM; the second ends the process as it always does."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def stop(number: signal.Signals) -> None:
+        loop.remove_signal_handler(number)
+        stopping.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop, number)
+    return stopping
+
+
+async def _first(*waits: Coroutine[Any, Any, object]) -> None:
+    """Until one of them ends; raises what it raised. The others are cancelled."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,124 @@
+"""The autoscaler's loop: what is pure in `upwell.autoscaler` meets a clock and a cluster here.
+
+It follows Revisions (settings), replicas (what is ready) and reports (load), ticks the engine every two seconds
+as Knative does, and serves a poke at once: nothing stands between the request that found no replica and the call
+of `Cluster.scale`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from upwell.autoscaler.decision import Decision
+from upwell.autoscaler.engine import Engine
+from upwell.autoscaler.spec import AutoscalerConfig, RevisionSettings
+from upwell.autoscaler.stats import Report
+from upwell.runtime.clock import Clock
+from upwell.runtime.cluster.interface import (
+    Cluster,
+    Exit,
+    Manifest,
+    Replica,
+    ReplicaState,
+    StartFailure,
+)
+
+TICK_SECONDS: Final = 2.0
+
+_log = logging.getLogger("upwell.autoscaler")
+
+
+def revision_settings(config: AutoscalerConfig, revision: Manifest) -> RevisionSettings:
+    """The settings of a Revision object under `config`."""
+    return config.resolve(
+        revision["metadata"].get("annotations", {}),
+        container_concurrency=int(revision["spec"].get("containerConcurrency") or 0),
+    )
+
+
+class AutoscalerLoop:
+    """Scales every revision of one cluster. Implements the gateway's `Autoscaling` and `ClusterObserver`."""
+
+    def __init__(
+        self,
+        config: AutoscalerConfig,
+        cluster: Cluster,
+        clock: Clock,
+        *,
+        decided: Callable[[Decision], None] = lambda decision: None,
+    ) -> None:
+        self.config = config
+        self.engine = Engine(config)
+        self._cluster = cluster
+        self._clock = clock
+        self._decided = decided
+
+    # Told by the control plane
+
+    def set_revision(self, revision: str, manifest: Manifest) -> None:
+        """Scale this revision from now on, or under these settings."""
+        settings = revision_settings(self.config, manifest)
+        self.engine.set_revision(revision, settings, self._clock.now(), ready=self._ready(revision))
+
+    def remove_revision(self, revision: str) -> None:
+        """Forget a revision."""
+        self.engine.remove_revision(revision)
+
+    # Told by gateways and replicas
+
+    def report(self, report: Report) -> None:
+        """Take the load of one revision over a span; of a revision that is not known, nothing."""
+        self.engine.report(report, self._clock.now())
+
+    def poke(self, revision: str, in_flight: int) -> None:
+        """Decide at once for a revision whose load exceeds what is ready."""
+        decision = self.engine.poke(revision, in_flight, self._clock.now())
+        if decision is not None:
+            self._act(decision)
+
+    # Told by the cluster
+
+    def replica_changed(self, replica: Replica) -> None:
+        """Count the replicas anew."""
+        replicas = self._cluster.replicas(replica.revision)
+        starting = sum(r.state is ReplicaState.STARTING for r in replicas)
+        self.engine.observe(replica.revision, ready=self._ready(replica.revision), starting=starting)
+
+    def replica_exited(self, exit: Exit) -> None:
+        """The count was taken when the replica was gone."""
+
+    def start_failed(self, failure: StartFailure) -> None:
+        """The cluster tries again by itself."""
+
+    # Life
+
+    async def run(self) -> None:
+        """Tick until cancelled."""
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        while True:
+            due = max(due + TICK_SECONDS, loop.time())
+            await asyncio.sleep(due - loop.time())
+            self.tick()
+
+    def tick(self) -> None:
+        """Decide for every revision and act on what changed."""
+        self._act_on(self.engine.tick(self._clock.now()))
+
+    def _act_on(self, decisions: Iterable[Decision]) -> None:
+        for decision in decisions:
+            try:
+                self._act(decision)
+            except Exception:  # one revision's trouble must not stop the others
+                _log.exception("could not scale", extra={"revision": decision.revision})
+
+    def _act(self, decision: Decision) -> None:
+        self._decided(decision)
+        if decision.valid:
+            self._cluster.scale(decision.revision, decision.scale, reason=decision.sentence())
+
+    def _ready(self, revision: str) -> int:
+        return sum(r.state is ReplicaState.READY for r in self._cluster.replicas(revision))

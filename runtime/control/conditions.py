@@ -1,0 +1,58 @@
+"""Knative's conditions: what stands, why not, and since when."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+
+READY: Final = "Ready"
+
+
+class Condition(NamedTuple):
+    """One condition; `status` is "True", "False" or "Unknown"."""
+
+    type: str
+    status: str
+    reason: str = ""
+    message: str = ""
+
+
+def find(manifest: dict[str, Any], type: str) -> Condition | None:
+    """The condition of that type in an object's status."""
+    for item in manifest.get("status", {}).get("conditions", []):
+        if item["type"] == type:
+            return Condition(type, item["status"], item.get("reason", ""), item.get("message", ""))
+    return None
+
+
+def is_true(manifest: dict[str, Any], type: str) -> bool:
+    """Whether the object has that condition and it stands."""
+    condition = find(manifest, type)
+    return condition is not None and condition.status == "True"
+
+
+def summary(parts: list[Condition]) -> Condition:
+    """Ready as the first part that fails says, else the first that is unknown, else True."""
+    for status in ("False", "Unknown"):
+        for part in parts:
+            if part.status == status:
+                return Condition(READY, status, part.reason, part.message)
+    return Condition(READY, "True")
+
+
+def merge(manifest: dict[str, Any], conditions: list[Condition], now: float) -> list[dict[str, Any]]:
+    """`conditions` as status entries; the transition time of one whose status stays is kept."""
+    before = {item["type"]: item for item in manifest.get("status", {}).get("conditions", [])}
+    stamp = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    merged = []
+    for condition in sorted(conditions):
+        entry = {"type": condition.type, "status": condition.status}
+        if condition.reason:
+            entry["reason"] = condition.reason
+        if condition.message:
+            entry["message"] = condition.message
+        old = before.get(condition.type)
+        same = old is not None and old["status"] == condition.status
+        entry["lastTransitionTime"] = old["lastTransitionTime"] if old is not None and same else stamp
+        merged.append(entry)
+    return merged

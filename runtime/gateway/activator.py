@@ -1,0 +1,189 @@
+"""Holds the requests of one revision until a replica has a free slot.
+
+`admit` decides for a new request, `next_ready` for those that wait; both only look at the state kept here and
+start no I/O, so that every rule can be tried without a socket. Ordering: first come, first served. Lifetime: one
+activator a revision, from the revision's first route to its removal. Numbers and replica choice are Knative's
+(pkg/activator/net): random choice of two without a concurrency limit, the first with a free slot up to a limit of
+three, round robin above.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import random
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from upwell.runtime.cluster.interface import Replica, ReplicaState
+from upwell.runtime.http.upstream import UpstreamPool
+
+if TYPE_CHECKING:
+    from upwell.runtime.gateway.call import Call
+
+QUEUE_DEPTH: Final = 10_000
+"""Requests held for one revision, as deep as Knative's activator holds."""
+FIRST_AVAILABLE_LIMIT: Final = 3
+
+
+class Rejection(enum.Enum):
+    """Why a request was not admitted."""
+
+    QUEUE_FULL = "queue_full"
+    START_FAILED = "start_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionLimits:
+    """What a revision's spec says of its requests."""
+
+    container_concurrency: int = 0
+    """Requests a replica at once; 0 for no limit."""
+    timeout_seconds: float = 300.0
+    queue_depth: int = QUEUE_DEPTH
+    burst_threshold: int = 100
+    """Requests in flight a ready replica above which the autoscaler is poked at once: its capacity, which is
+    containerConcurrency or Knative's default target."""
+
+
+class Backend:
+    """A ready replica as the gateway sees it."""
+
+    __slots__ = ("in_flight", "pool", "replica", "suspended")
+
+    def __init__(self, replica: Replica, pool: UpstreamPool) -> None:
+        self.replica = replica
+        self.pool = pool
+        self.in_flight = 0
+        self.suspended = False
+
+    def __repr__(self) -> str:
+        state = "suspended" if self.suspended else self.replica.state.value
+        return f"<Backend {self.replica.name} {state}, {self.in_flight} in flight>"
+
+
+def pick(backends: Sequence[Backend], concurrency: int, rotation: int) -> Backend | None:
+    """The backend for the next request, or None when no slot is free.
+
+    `concurrency` is the containerConcurrency (0: unlimited); `rotation` a counter for the round robin.
+    """
+    count = len(backends)
+    if count == 1:
+        only = backends[0]
+        return only if not only.suspended and (concurrency == 0 or only.in_flight < concurrency) else None
+    if count == 0:
+        return None
+    if concurrency == 0:
+        usable = [backend for backend in backends if not backend.suspended]
+        if len(usable) < 2:
+            return usable[0] if usable else None
+        first = random.randrange(len(usable))
+        second = (first + random.randrange(1, len(usable))) % len(usable)
+        one, other = usable[first], usable[second]
+        return one if one.in_flight <= other.in_flight else other
+    start = 0 if concurrency <= FIRST_AVAILABLE_LIMIT else rotation % count
+    for offset in range(count):
+        backend = backends[(start + offset) % count]
+        if not backend.suspended and backend.in_flight < concurrency:
+            return backend
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class ActivatorStatistics:
+    """A moment of one revision's activator."""
+
+    waiting: int
+    in_flight: int
+    backends: int
+    capacity: float
+
+
+class Activator:
+    """The queue and the replicas of one revision."""
+
+    __slots__ = ("_rotation", "backends", "failure", "in_flight", "limits", "retry_at", "revision", "waiting")
+
+    def __init__(self, revision: str, limits: RevisionLimits) -> None:
+        self.revision = revision
+        self.limits = limits
+        self.backends: list[Backend] = []
+        self.waiting: deque[Call] = deque()
+        self.in_flight = 0
+        self.failure = ""
+        self.retry_at = 0.0
+        self._rotation = 0
+
+    def __repr__(self) -> str:
+        return (
+            f"<Activator {self.revision} {len(self.waiting)} waiting, {self.in_flight} in flight, "
+            f"{len(self.backends)} backends>"
+        )
+
+    def admit(self, call: Call, now: float) -> Backend | Rejection | None:
+        """A slot taken for `call`, a reason to refuse it, or None once it waits in the queue.
+
+        `now` is Unix time: after a failed start, requests are refused until the next attempt is due.
+        """
+        if not self.waiting:
+            backend = self._take()
+            if backend is not None:
+                return backend
+        if self.failure and now < self.retry_at and not self.backends:
+            return Rejection.START_FAILED
+        if len(self.waiting) >= self.limits.queue_depth:
+            return Rejection.QUEUE_FULL
+        self.waiting.append(call)
+        return None
+
+    def next_ready(self) -> tuple[Call, Backend] | None:
+        """The next waiting call with a slot taken for it, or None when nothing waits or nothing is free."""
+        if not self.waiting:
+            return None
+        backend = self._take()
+        if backend is None:
+            return None
+        return self.waiting.popleft(), backend
+
+    def release(self, backend: Backend) -> None:
+        """Give back the slot of a call that is over or will be tried elsewhere."""
+        backend.in_flight -= 1
+        self.in_flight -= 1
+
+    def leave(self, call: Call) -> None:
+        """Take a waiting call out of the queue, whose client or deadline could not wait."""
+        self.waiting.remove(call)
+
+    def set_ready(self, replica: Replica, pool: UpstreamPool) -> None:
+        """The replica serves from now on."""
+        self.failure = ""
+        self.backends.append(Backend(replica, pool))
+
+    def remove(self, replica: Replica) -> Backend | None:
+        """The replica gets no further call. Its calls under way keep their slots in the returned backend."""
+        for index, backend in enumerate(self.backends):
+            if backend.replica is replica:
+                return self.backends.pop(index)
+        return None
+
+    def set_failure(self, reason: str, retry_at: float) -> None:
+        """Replicas cannot start until `retry_at` (Unix seconds): nobody need wait for them."""
+        self.failure = reason
+        self.retry_at = retry_at
+
+    def statistics(self) -> ActivatorStatistics:
+        """Counts of this moment; capacity is infinite without a concurrency limit."""
+        concurrency = self.limits.container_concurrency
+        ready = sum(b.replica.state is ReplicaState.READY for b in self.backends)
+        capacity = float(ready * concurrency) if concurrency else (math.inf if ready else 0.0)
+        return ActivatorStatistics(len(self.waiting), self.in_flight, len(self.backends), capacity)
+
+    def _take(self) -> Backend | None:
+        backend = pick(self.backends, self.limits.container_concurrency, self._rotation)
+        if backend is not None:
+            self._rotation += 1
+            backend.in_flight += 1
+            self.in_flight += 1
+        return backend

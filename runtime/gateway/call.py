@@ -1,0 +1,239 @@
+"""One request's life in the gateway, as a small state machine without a task of its own.
+
+    start → dispatch → completed            a replica had a free slot
+    start → (queue) → dispatch → completed   held until one had
+    completed → start                        tried once more on another replica
+    expired, gone                            the deadline or the client ended it, wherever it was
+
+Every path ends in `_finish`, exactly once: there the slot, the timer and the accounting are given back and the
+request is counted and logged. Nothing here awaits; callbacks come from the timer wheel, the forwarder and the
+activator, all on one loop.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+from upwell.runtime.gateway.activator import Backend, Rejection
+from upwell.runtime.http.forward import Forwarding, Outcome, OutcomeKind, forward
+from upwell.runtime.http.messages import Headers
+from upwell.runtime.http.server import Exchange
+from upwell.runtime.timers import Timer
+
+if TYPE_CHECKING:
+    from upwell.runtime.gateway.gateway import Gateway, RevisionEntry
+    from upwell.runtime.gateway.routes import RouteTarget
+
+IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
+"""RFC 9110, 9.2.2: may be sent again when a reused connection breaks before any byte of an answer."""
+REPLICA_MARGIN_SECONDS: Final = 5.0
+"""A replica answers its own 504 at the deadline; one that has not by then has a blocked event loop."""
+CONNECT_ATTEMPTS: Final = 3
+SUSPEND_SECONDS: Final = 0.5
+"""A replica that refused a connection is passed over this long: it is about to be reported gone, or is full."""
+CLIENT_CLOSED: Final = 499
+"""Logged, never sent: the client left first (nginx's number)."""
+
+# From outside they would let a client speak as the platform.
+INTERNAL_HEADERS: Final = frozenset(
+    {
+        b"k-proxy-request",
+        b"k-original-host",
+        b"k-network-probe",
+        b"k-network-hash",
+        b"k-passthrough-lb",
+        b"knative-serving-revision",
+        b"knative-serving-namespace",
+        b"knative-serving-tag",
+        b"knative-serving-default-route",
+        b"forwarded",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-proto",
+    }
+)
+_PLAIN: Final = (b"content-type", b"text/plain; charset=utf-8")
+
+
+class Call:
+    """A routed request. Implements the forwarder's observer."""
+
+    __slots__ = (
+        "attempts",
+        "backend",
+        "cold",
+        "dispatched_at",
+        "entry",
+        "exchange",
+        "forwarding",
+        "gateway",
+        "reason",
+        "replica_name",
+        "retried",
+        "target",
+        "timer",
+    )
+
+    def __init__(self, gateway: Gateway, entry: RevisionEntry, target: RouteTarget, exchange: Exchange) -> None:
+        self.gateway = gateway
+        self.entry = entry
+        self.target = target
+        self.exchange = exchange
+        self.backend: Backend | None = None
+        self.forwarding: Forwarding | None = None
+        self.timer: Timer | None = None
+        self.dispatched_at = 0.0
+        self.attempts = 0
+        self.retried = False
+        self.cold = False
+        self.reason = ""
+        self.replica_name = ""
+
+    def start(self) -> None:
+        """Admit the request, count it, and poke the autoscaler when it exceeds what is ready."""
+        self.gateway.begin(self.entry)
+        self._admit()
+
+    def _admit(self) -> None:
+        entry = self.entry
+        admitted = entry.activator.admit(self, self.gateway.clock.now())
+        if isinstance(admitted, Backend):
+            self.dispatch(admitted)
+        elif admitted is None:
+            self.cold = self.cold or not entry.activator.backends
+            self.exchange.on_gone = self._gone
+            self.timer = self.gateway.timers.schedule(self._seconds_left(), self._expired_waiting)
+        else:
+            self._reject(admitted)
+        if entry.stats.in_flight > entry.poke_above:
+            self.gateway.poke(entry)
+
+    def dispatch(self, backend: Backend) -> None:
+        """Send the request to `backend`, whose slot it holds."""
+        gateway = self.gateway
+        if self.timer is not None:
+            self.timer.cancel()
+        self.backend = backend
+        self.replica_name = backend.replica.name
+        self.attempts += 1
+        self.dispatched_at = gateway.clock.monotonic()
+        self.timer = gateway.timers.schedule(
+            self.entry.activator.limits.timeout_seconds + REPLICA_MARGIN_SECONDS, self._expired_forwarding
+        )
+        exchange = self.exchange
+        added = [
+            *self.target.headers,
+            (b"x-forwarded-for", self._forwarded_for()),
+            (b"x-forwarded-proto", exchange.scheme.encode()),
+        ]
+        self.forwarding = forward(exchange, backend.pool, add=added, drop=INTERNAL_HEADERS, observer=self)
+
+    def response_head(self, status: int, headers: Headers) -> None:
+        """Tell a caller who waited for a replica what the time went into."""
+        if self.cold:
+            headers.append((b"server-timing", self._server_timing().encode()))
+
+    def completed(self, outcome: Outcome) -> None:
+        """The exchange with the replica is over, well or not."""
+        backend = self.backend
+        if backend is None:
+            return
+        self.forwarding = None
+        kind = outcome.kind
+        if kind is OutcomeKind.COMPLETE:
+            self._finish(outcome.status, "")
+        elif kind is OutcomeKind.CLIENT_GONE:
+            self._finish(CLIENT_CLOSED, "client_gone")
+        elif kind is OutcomeKind.CONNECT_FAILED and self.attempts < CONNECT_ATTEMPTS:
+            self.gateway.suspend(backend, SUSPEND_SECONDS)
+            self._again()
+        elif kind is OutcomeKind.LOST_BEFORE_RESPONSE and self._may_retry(outcome):
+            self.retried = True
+            self.gateway.suspend(backend, SUSPEND_SECONDS)
+            self._again()
+        elif self.exchange.responded:
+            self._finish(outcome.status, kind.value)
+        else:
+            self._answer(502, kind.value, "the replica failed before it answered\n")
+
+    def _may_retry(self, outcome: Outcome) -> bool:
+        exchange = self.exchange
+        idempotent = exchange.request.method in IDEMPOTENT or not outcome.request_sent
+        return not self.retried and outcome.reused and idempotent and exchange.body_replayable
+
+    def _again(self) -> None:
+        self._give_back()
+        self._admit()
+
+    def _reject(self, rejection: Rejection) -> None:
+        activator = self.entry.activator
+        if rejection is Rejection.START_FAILED:
+            wait = math.ceil(max(1.0, activator.retry_at - self.gateway.clock.now()))
+            self._answer(503, rejection.value, "no replica of the function could start\n", retry_after=wait)
+        else:
+            self._answer(503, rejection.value, "pending request queue full\n", retry_after=1)
+
+    def _expired_waiting(self) -> None:
+        self.entry.activator.leave(self)
+        self._answer(504, "timeout_waiting", "activator request timeout\n")
+
+    def _expired_forwarding(self) -> None:
+        """The replica let its own deadline and the margin pass: its event loop is blocked."""
+        forwarding, backend = self.forwarding, self.backend
+        assert backend is not None
+        if self.exchange.responded:
+            self.exchange.abort()
+            self._finish(504, "timeout_replica")
+        else:
+            self._answer(504, "timeout_replica", "activator request timeout\n")
+        if forwarding is not None:
+            forwarding.cancel()
+        self.gateway.replace(backend.replica)
+
+    def _gone(self) -> None:
+        if self.forwarding is None:
+            self.entry.activator.leave(self)
+            self._finish(CLIENT_CLOSED, "client_gone")
+
+    def fail_start(self) -> None:
+        """No replica can start: a waiting call is answered at once (it has left the queue)."""
+        self._reject(Rejection.START_FAILED)
+
+    def _answer(self, status: int, reason: str, text: str, *, retry_after: int = 0) -> None:
+        headers: Headers = [_PLAIN, (b"x-upwell-rejected-by", reason.encode())]
+        if retry_after:
+            headers.append((b"retry-after", str(retry_after).encode()))
+        self.exchange.respond(status, headers, text.encode())
+        self._finish(status, reason)
+
+    def _finish(self, status: int, reason: str) -> None:
+        self.exchange.on_gone = None
+        self.reason = reason
+        self._give_back()
+        self.gateway.end(self, status)
+
+    def _give_back(self) -> None:
+        """Return the slot and the timer, and let the next waiting call have the slot."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        backend = self.backend
+        if backend is not None:
+            self.backend = None
+            activator = self.entry.activator
+            activator.release(backend)
+            if activator.waiting:
+                self.gateway.serve_waiting(activator)
+
+    def _seconds_left(self) -> float:
+        spent = self.gateway.clock.monotonic() - self.exchange.received_at
+        return max(0.0, self.entry.activator.limits.timeout_seconds - spent)
+
+    def _forwarded_for(self) -> bytes:
+        return self.exchange.client.encode()
+
+    def _server_timing(self) -> str:
+        waited = (self.dispatched_at - self.exchange.received_at) * 1000
+        phases = self.backend.replica.phases if self.backend is not None else {}
+        return ", ".join([f"wait;dur={waited:.1f}", *(f"{name};dur={ms:.1f}" for name, ms in phases.items())])

@@ -1,0 +1,275 @@
+"""The gateway: routes, revisions, replicas and calls brought together.
+
+It is told of routes and revisions by the control plane, of replicas by the cluster, and of requests by the HTTP
+server; it tells the autoscaler of load (a report a second for each revision with traffic, a poke at once when
+load exceeds what is ready). Everything runs on one event loop and no request has a task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping
+from typing import Final, Protocol
+
+from upwell.autoscaler.stats import Report, Reporter, RequestStats
+from upwell.runtime.clock import Clock
+from upwell.runtime.cluster.interface import Exit, Replica, ReplicaState, StartFailure
+from upwell.runtime.gateway.access_log import AccessLog
+from upwell.runtime.gateway.activator import Activator, Backend, RevisionLimits
+from upwell.runtime.gateway.call import Call
+from upwell.runtime.gateway.metrics import CallCounters
+from upwell.runtime.gateway.routes import RouteTable
+from upwell.runtime.http.server import Exchange
+from upwell.runtime.http.settings import HttpSettings
+from upwell.runtime.http.upstream import UpstreamPool
+from upwell.runtime.timers import TimerWheel
+
+REPORT_SECONDS: Final = 1.0
+POKE_GROWTH: Final = 1.25
+"""A growing burst is told again each time it has grown by a quarter: a few pokes, however steep it is."""
+
+
+class Autoscaling(Protocol):
+    """What the gateway tells the autoscaler."""
+
+    def report(self, report: Report) -> None:
+        """The load of one revision over a span."""
+        ...
+
+    def poke(self, revision: str, in_flight: int) -> None:
+        """Load exceeds what is ready; act now."""
+        ...
+
+
+class ReplicaSource(Protocol):
+    """What the gateway asks of the cluster."""
+
+    def replicas(self, revision: str) -> tuple[Replica, ...]:
+        """The replicas of a revision that are not gone."""
+        ...
+
+    def replace(self, replica: Replica, *, reason: str) -> None:
+        """Put another replica in the place of this one."""
+        ...
+
+
+class RevisionEntry:
+    """All that the gateway keeps of one revision."""
+
+    __slots__ = ("activator", "counters", "poke_above", "reporter", "reporting", "stats")
+
+    def __init__(self, activator: Activator, reporter: Reporter) -> None:
+        self.activator = activator
+        self.reporter = reporter
+        self.stats: RequestStats = reporter.stats
+        self.counters = CallCounters()
+        self.poke_above = 0
+        self.reporting = False
+
+    def reset_poke(self) -> None:
+        """From now on a poke is due when load exceeds the replicas that are ready."""
+        self.poke_above = len(self.activator.backends) * self.activator.limits.burst_threshold
+
+
+class Gateway:
+    """Answers requests for functions. `handle` is the HTTP server's handler."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        clock: Clock,
+        autoscaling: Autoscaling,
+        access_log: AccessLog,
+        http: HttpSettings,
+        cluster: ReplicaSource,
+    ) -> None:
+        self.clock = clock
+        self.timers = TimerWheel(asyncio.get_running_loop())
+        self.routes = RouteTable()
+        self.revisions: dict[str, RevisionEntry] = {}
+        self.unrouted = 0
+        self._name = name
+        self._autoscaling = autoscaling
+        self._access_log = access_log
+        self._http = http
+        self._cluster = cluster
+        self._reporting: dict[str, RevisionEntry] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self._pools: dict[str, UpstreamPool] = {}
+
+    def __repr__(self) -> str:
+        waiting = sum(len(entry.activator.waiting) for entry in self.revisions.values())
+        return f"<Gateway {len(self.revisions)} revisions, {len(self._pools)} replicas, {waiting} waiting>"
+
+    # Requests
+
+    def handle(self, exchange: Exchange) -> None:
+        """Route a request whose head has been read."""
+        request = exchange.request
+        route = self.routes.find(request.host)
+        if route is None:
+            self._refuse(exchange, 404, "no_route", f"no function answers to the host {_shown(request.host)}\n")
+            return
+        targets = route.targets
+        target = targets[0] if len(targets) == 1 else route.pick(random.random() * 100)
+        entry = self.revisions.get(target.revision) if target is not None else None
+        if target is None or entry is None:
+            self._refuse(exchange, 503, "no_revision", f"no revision of {route.name} is ready\n")
+            return
+        Call(self, entry, target, exchange).start()
+
+    def begin(self, entry: RevisionEntry) -> None:
+        """A request for this revision has arrived."""
+        now = self.clock.now()
+        if not entry.reporting:
+            entry.reporting = True
+            entry.stats.report(now)  # nothing happened since the last one
+            self._reporting[entry.activator.revision] = entry
+        entry.stats.start(now)
+
+    def end(self, call: Call, status: int) -> None:
+        """A request is over, however it ended: count it and log it."""
+        entry = call.entry
+        entry.stats.finish(self.clock.now())
+        seconds = self.clock.monotonic() - call.exchange.received_at
+        entry.counters.add(status, seconds, call.reason, cold=call.cold)
+        self._access_log.call(call, status, seconds)
+
+    def _refuse(self, exchange: Exchange, status: int, reason: str, text: str) -> None:
+        self.unrouted += 1
+        headers = [
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"x-upwell-rejected-by", reason.encode()),
+        ]
+        exchange.respond(status, headers, text.encode())
+        self._access_log.refused(exchange, status, reason, self.clock.monotonic() - exchange.received_at)
+
+    def poke(self, entry: RevisionEntry) -> None:
+        """Tell the autoscaler of load beyond what is ready, and when to be told again."""
+        in_flight = entry.stats.in_flight
+        entry.poke_above = max(in_flight, int(in_flight * POKE_GROWTH))
+        self._autoscaling.poke(entry.activator.revision, in_flight)
+
+    def serve_waiting(self, activator: Activator) -> None:
+        """Send waiting calls to replicas for as long as slots are free."""
+        while (ready := activator.next_ready()) is not None:
+            call, backend = ready
+            call.dispatch(backend)
+
+    def replace(self, replica: Replica) -> None:
+        """Ask for another replica in the place of one that does not answer."""
+        self._cluster.replace(replica, reason="it did not answer within the timeout")
+
+    def suspend(self, backend: Backend, seconds: float) -> None:
+        """Pass over a replica that did not take a connection, for a moment."""
+        backend.suspended = True
+        self.timers.schedule(seconds, lambda: self._resume(backend))
+
+    def _resume(self, backend: Backend) -> None:
+        backend.suspended = False
+        entry = self.revisions.get(backend.replica.revision)
+        if entry is not None:
+            self.serve_waiting(entry.activator)
+
+    # Told by the control plane
+
+    def set_routes(self, routes: RouteTable) -> None:
+        """Use these routes from the next request on."""
+        self.routes = routes
+
+    def set_revision(self, revision: str, limits: RevisionLimits) -> None:
+        """Serve this revision from now on, or under these limits."""
+        entry = self.revisions.get(revision)
+        if entry is None:
+            reporter = Reporter(revision, self._name, self.clock.now())
+            entry = self.revisions[revision] = RevisionEntry(Activator(revision, limits), reporter)
+            for replica in self._cluster.replicas(revision):
+                self.replica_changed(replica)
+        entry.activator.limits = limits
+        entry.reset_poke()
+
+    def remove_revision(self, revision: str) -> None:
+        """Forget a revision; calls that still wait for it are answered."""
+        entry = self.revisions.pop(revision, None)
+        self._reporting.pop(revision, None)
+        if entry is not None:
+            entry.activator.set_failure("the revision was deleted", self.clock.now())
+            self._fail_waiting(entry)
+
+    # Told by the cluster
+
+    def replica_changed(self, replica: Replica) -> None:
+        """Use a replica that became ready; send nothing more to one that is leaving."""
+        entry = self.revisions.get(replica.revision)
+        if replica.state is ReplicaState.READY:
+            if entry is not None:
+                pool = UpstreamPool(replica.endpoint, self._http, asyncio.get_running_loop())
+                self._pools[replica.name] = pool
+                entry.activator.set_ready(replica, pool)
+                entry.reset_poke()
+                self.serve_waiting(entry.activator)
+        elif replica.state in (ReplicaState.DRAINING, ReplicaState.GONE):
+            self._retire(replica, entry)
+
+    def replica_exited(self, exit: Exit) -> None:
+        """Nothing to do: the replica has been retired by then."""
+
+    def start_failed(self, failure: StartFailure) -> None:
+        """Answer the calls that wait for replicas that cannot start."""
+        entry = self.revisions.get(failure.revision)
+        if entry is not None and not entry.activator.backends:
+            entry.activator.set_failure(failure.reason, failure.retry_at)
+            self._fail_waiting(entry)
+
+    def _fail_waiting(self, entry: RevisionEntry) -> None:
+        waiting = entry.activator.waiting
+        while waiting:
+            waiting.popleft().fail_start()
+
+    def _retire(self, replica: Replica, entry: RevisionEntry | None) -> None:
+        if entry is not None and entry.activator.remove(replica) is not None:
+            entry.reset_poke()
+            if entry.activator.waiting:
+                self.poke(entry)
+        pool = self._pools.get(replica.name)
+        if pool is None:
+            return
+        pool.retire()
+        if replica.state is ReplicaState.GONE:
+            del self._pools[replica.name]
+            task = asyncio.create_task(pool.aclose(), name=f"close-{replica.name}")
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    # Life
+
+    async def run(self) -> None:
+        """Report load once a second, until cancelled; then close every upstream connection."""
+        try:
+            while True:
+                await asyncio.sleep(REPORT_SECONDS)
+                self.report_load()
+        finally:
+            await asyncio.gather(*self._closing, *(pool.aclose() for pool in self._pools.values()))
+
+    def report_load(self) -> None:
+        """Report every revision that had a request since its last report."""
+        now = self.clock.now()
+        for revision, entry in list(self._reporting.items()):
+            report = entry.reporter.report(now)
+            self._autoscaling.report(report)
+            if entry.stats.in_flight <= len(entry.activator.backends) * entry.activator.limits.burst_threshold:
+                entry.reset_poke()
+            if report.request_count == 0 and entry.stats.in_flight == 0:
+                entry.reporting = False
+                del self._reporting[revision]
+
+    def statistics(self) -> Mapping[str, RevisionEntry]:
+        """The live entries by revision, for the metrics page."""
+        return self.revisions
+
+
+def _shown(host: bytes) -> str:
+    return host[:253].decode("latin-1")

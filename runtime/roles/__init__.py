@@ -1,0 +1,1 @@
+"""Where rooms are wired together, a module a role. Everything else takes Protocols."""

@@ -1,0 +1,70 @@
+"""The admin page: metrics and health, on a port of its own that is not the gateway's.
+
+A starlette application on uvicorn inside the platform's loop; it is read a few times a minute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from upwell.runtime.clock import Clock
+from upwell.runtime.gateway.metrics import GatewayCollector
+from upwell.runtime.http.asgi import ServeSettings, serve
+
+if TYPE_CHECKING:
+    from upwell.runtime.roles.up import Platform
+
+STOP_SECONDS: Final = 1.0
+
+
+class AdminPage:
+    """Serves one platform's metrics and health until `stop`."""
+
+    def __init__(self, platform: Platform, clock: Clock) -> None:
+        self._platform = platform
+        self._clock = clock
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(GatewayCollector(platform.gateway))
+        for collector in self._collectors():
+            self._registry.register(collector)
+        self._stopping = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.port = 0
+
+    def _collectors(self) -> Iterable[ReplicaCollector | AutoscalerCollector]:
+        yield ReplicaCollector(self._platform.cluster)
+        yield AutoscalerCollector(self._platform.autoscaler.engine)
+
+    async def start(self, listener: socket.socket) -> None:
+        """Serve on `listener`, which is closed in `stop`."""
+        self.port = int(listener.getsockname()[1])
+        app = Starlette(routes=[Route("/metrics", self._metrics), Route("/healthz", self._health)])
+        self._task = asyncio.create_task(
+            serve(
+                app, listener, self._stopping, settings=ServeSettings(), clock=self._clock, grace=STOP_SECONDS
+            ),
+            name="admin",
+        )
+
+    async def stop(self) -> None:
+        """Stop serving."""
+        self._stopping.set()
+        if self._task is not None:
+            await self._task
+
+    async def _metrics(self, request: Request) -> Response:
+        encoder, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encoder(self._registry), headers={"content-type": content_type})
+
+    async def _health(self, request: Request) -> Response:
+        return JSONResponse({"status": "ok"})

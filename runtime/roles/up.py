@@ -1,0 +1,232 @@
+"""The whole platform in one process: what `upwell up` and `upwell run` start.
+
+One event loop holds the gateway, the reconcilers, the autoscaler and the local cluster; replicas are processes
+under the host. `Platform` is the wiring and nothing else: build, `start`, `apply`, `stop`, in that order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from upwell.autoscaler.decision import Decision
+from upwell.autoscaler.spec import AutoscalerConfig
+from upwell.functions.errors import AddressInUse, InvalidFunction
+from upwell.runtime.clock import Clock
+from upwell.runtime.cluster.interface import Manifest, ObjectKey
+from upwell.runtime.cluster.local import LocalCluster, LocalClusterSettings
+from upwell.runtime.cluster.memory import MemoryStore
+from upwell.runtime.control.autoscaler import AutoscalerLoop, revision_settings
+from upwell.runtime.control.conditions import READY, find
+from upwell.runtime.control.follow import follow
+from upwell.runtime.control.serving import ServingController
+from upwell.runtime.gateway.access_log import AccessLog
+from upwell.runtime.gateway.gateway import Gateway
+from upwell.runtime.host.launcher import HostLauncher
+from upwell.runtime.host.settings import HostSettings
+from upwell.runtime.http.server import HttpServer
+from upwell.runtime.http.settings import HttpSettings
+from upwell.runtime.roles.admin import AdminPage
+from upwell.runtime.settings import setting
+
+LOCAL_DEFAULTS: Final = {"allow-zero-initial-scale": "true", "initial-scale": "0"}
+"""A template that has imported the function proves more than a first replica, so none is started for it."""
+BACKLOG: Final = 4096
+LOOPBACK: Final = ("127.0.0.1", "::1")
+
+_log = logging.getLogger("upwell.platform")
+
+
+@dataclass(frozen=True, slots=True)
+class UpSettings:
+    """What an operator of a laptop platform may choose."""
+
+    port: int = setting(8080, "Port of the gateway; 0 takes a free one.")
+    host: tuple[str, ...] = setting(LOOPBACK, "Addresses to listen on. The default is reachable from this machine alone.")
+    admin_port: int = setting(9090, "Port of metrics and health on 127.0.0.1; 0 takes a free one.")
+    domains: tuple[str, ...] = setting(
+        ("localhost", "example.com"), "A function answers on NAME.NAMESPACE. of each; the first makes its URL."
+    )
+    templates: int = setting(32, "Imported functions kept ready to fork, about 10 MB of private memory each.")
+    drain_seconds: float = setting(10.0, "What requests under way get when the platform stops.")
+    show_errors: bool = setting(False, "Answer an exception with its traceback. Only where every caller may see it.")
+
+
+class Platform:
+    """Everything that one machine needs, until `stop`."""
+
+    def __init__(
+        self,
+        settings: UpSettings,
+        directory: Path,
+        clock: Clock,
+        *,
+        access_log: AccessLog,
+        autoscaler: Mapping[str, str],
+        host: HostSettings,
+        decided: Callable[[Decision], None] = lambda decision: None,
+    ) -> None:
+        self.settings = settings
+        self.directory = directory
+        self._access_log = access_log
+        self._sockets = Path(tempfile.mkdtemp(prefix="upwell-"))
+        self.objects = MemoryStore(clock)
+        self.launcher = HostLauncher(host, clock)
+        self.cluster = LocalCluster(
+            self.objects,
+            self.launcher,
+            bundles=directory / "bundles",
+            sockets=self._sockets,
+            clock=clock,
+            reports=lambda report: self.autoscaler.report(report),
+            settings=LocalClusterSettings(templates=settings.templates, show_errors=settings.show_errors),
+        )
+        config = AutoscalerConfig.from_config_map({**LOCAL_DEFAULTS, **autoscaler})
+        self.autoscaler = AutoscalerLoop(config, self.cluster, clock, decided=decided)
+        self.gateway = Gateway(
+            name=f"gateway-{os.getpid()}",
+            clock=clock,
+            autoscaling=self.autoscaler,
+            access_log=access_log,
+            http=HttpSettings(),
+            cluster=self.cluster,
+        )
+        self.cluster.observe(self.gateway)
+        self.cluster.observe(self.autoscaler)
+        self.server = HttpServer(self.gateway.handle, HttpSettings(), clock)
+        self.admin = AdminPage(self, clock)
+        self._clock = clock
+        self._listeners: list[socket.socket] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def port(self) -> int:
+        """The gateway's port, once started."""
+        return int(self._listeners[0].getsockname()[1])
+
+    async def start(self) -> None:
+        """Listen, start the host and the loops. Raises AddressInUse; nothing is left behind then."""
+        try:
+            self._listeners = bind(self.settings.host, self.settings.port)
+            await self.admin.start(bind(LOOPBACK[:1], self.settings.admin_port)[0])
+            await self.launcher.start()
+        except BaseException:
+            await self.stop()
+            raise
+        serving = ServingController(self.objects, self._clock, domains=self.settings.domains, port=self.port)
+        config = self.autoscaler.config
+        loops = {
+            "cluster": self.cluster.run(),
+            "gateway": self.gateway.run(),
+            "autoscaler": self.autoscaler.run(),
+            "serving-watch": serving.watch(),
+            "serving": serving.work(),
+            "follow": follow(
+                self.objects,
+                self.gateway,
+                self.autoscaler,
+                lambda revision: int(revision_settings(config, revision).total_value),
+            ),
+        }
+        self._tasks = [asyncio.create_task(loop, name=name) for name, loop in loops.items()]
+        await self.server.start(self._listeners)
+
+    async def wait(self) -> None:
+        """Until one of the loops fails; raises what it raised."""
+        await asyncio.gather(*self._tasks)
+
+    async def apply(self, manifest: Manifest) -> Manifest:
+        """Create the object or replace its spec."""
+        if await self.objects.get(ObjectKey.of(manifest)) is None:
+            return await self.objects.create(manifest)
+        return await self.objects.update(manifest)
+
+    async def wait_ready(self, key: ObjectKey, timeout: float) -> Manifest:
+        """The Service once it is ready. Raises InvalidFunction with its condition's message when it fails or
+        `timeout` seconds were not enough."""
+        message = "it was not ready in time"
+        try:
+            async with asyncio.timeout(timeout), contextlib.aclosing(self.objects.watch(key.kind)) as changes:
+                async for change in changes:
+                    if change.key != key or change.manifest is None:
+                        continue
+                    ready = find(change.manifest, READY)
+                    if ready is not None and ready.status == "True":
+                        return change.manifest
+                    if ready is not None and ready.status == "False":
+                        raise InvalidFunction(ready.message or ready.reason, where=str(key))
+        except TimeoutError as error:
+            raise InvalidFunction(message, where=str(key), hint=f"waited {timeout:.0f} s") from error
+        raise InvalidFunction(message, where=str(key))
+
+    async def stop(self) -> None:
+        """Finish what is under way, end every replica, leave nothing behind."""
+        self.server.close()
+        await self.server.drain(self.settings.drain_seconds)
+        for task in self._tasks:
+            task.cancel()
+        for result in await asyncio.gather(*self._tasks, return_exceptions=True):
+            if isinstance(result, Exception):
+                _log.error("a loop of the platform failed", exc_info=result)
+        await self.launcher.stop(self.settings.drain_seconds)
+        await self.admin.stop()
+        for listener in self._listeners:
+            listener.close()
+        self._access_log.close()
+        shutil.rmtree(self._sockets, ignore_errors=True)
+
+
+def bind(hosts: tuple[str, ...], port: int) -> list[socket.socket]:
+    """Listening sockets on the same port of every host. IPv6 that the machine lacks is passed over.
+
+    Raises AddressInUse with what to do about it.
+    """
+    listeners: list[socket.socket] = []
+    try:
+        for host in hosts:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            try:
+                listeners.append(_bind_one(family, host, listeners[0].getsockname()[1] if listeners else port))
+            except OSError as error:
+                if family == socket.AF_INET6 and listeners and error.errno in _NO_IPV6:
+                    continue
+                raise
+    except OSError as error:
+        for listener in listeners:
+            listener.close()
+        if error.errno in (errno.EADDRINUSE, errno.EACCES):
+            reason = "is used by another process" if error.errno == errno.EADDRINUSE else "may not be used"
+            raise AddressInUse(
+                f"port {port} {reason}", where=f"{host}:{port}", hint="choose another with --port"
+            ) from error
+        raise
+    return listeners
+
+
+_NO_IPV6: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+
+
+def _bind_one(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+

@@ -1,0 +1,98 @@
+"""One settings object a role; flags, environment variables and documentation are derived from it.
+
+A role's settings are a frozen dataclass whose fields are made with `setting`: the default and the sentence that
+explains it stand in one place. `from_environment` reads `UPWELL_<FIELD>`; the command turns each field into a
+flag of the same name with dashes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar, get_type_hints
+
+from upwell.functions.errors import InvalidSettings
+
+Settings = TypeVar("Settings")
+
+PREFIX = "UPWELL_"
+
+
+def setting(default: Any, explanation: str) -> Any:
+    """A field with its default and what it means, why this default included."""
+    return dataclasses.field(default=default, metadata={"explanation": explanation})
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A field as the outside sees it."""
+
+    name: str
+    type: type
+    """int, float, str, bool, or tuple for a comma-separated list."""
+    default: Any
+    explanation: str
+
+    @property
+    def flag(self) -> str:
+        """The command's flag."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """The environment variable."""
+        return PREFIX + self.name.upper()
+
+    def parse(self, text: str, where: str) -> Any:
+        """The value in `text`; raises InvalidSettings with `where`."""
+        try:
+            return _PARSERS[self.type](text)
+        except ValueError as error:
+            expected = "true or false" if self.type is bool else f"a value of type {self.type.__name__}"
+            raise InvalidSettings(f"{text!r} is not {expected}", where=where, hint=self.explanation) from error
+
+
+def _boolean(text: str) -> bool:
+    known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if text.lower() not in known:
+        raise ValueError(text)
+    return known[text.lower()]
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+_PARSERS: Mapping[type, Callable[[str], Any]] = {
+    int: int,
+    float: float,
+    str: str,
+    bool: _boolean,
+    tuple: _names,
+}
+
+
+def options(settings: type[Any]) -> list[Option]:
+    """The fields of a settings dataclass that are made with `setting`."""
+    hints = get_type_hints(settings)
+    return [
+        Option(f.name, getattr(hints[f.name], "__origin__", hints[f.name]), f.default, f.metadata["explanation"])
+        for f in dataclasses.fields(settings)
+        if "explanation" in f.metadata
+    ]
+
+
+def from_environment(
+    settings: type[Settings], environment: Mapping[str, str], overrides: Mapping[str, Any] | None = None
+) -> Settings:
+    """Settings from `UPWELL_*` variables, with `overrides` (flags that were given) above them.
+
+    Raises InvalidSettings naming the variable.
+    """
+    values: dict[str, Any] = {
+        option.name: option.parse(environment[option.variable], option.variable)
+        for option in options(settings)
+        if option.variable in environment
+    }
+    return settings(**{**values, **(overrides or {})})
