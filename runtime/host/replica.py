@@ -1,0 +1,286 @@
+"""A replica: one process that serves one function on a listening socket it was given.
+
+It is forked from a template, or from the zygote when its module has to be imported afresh. Before anything of the
+user's runs it gives up what is not its own, gets random state of its own, and has the kernel end it with the
+zygote. Then uvicorn's protocol serves on an event loop, with the queue layer around the handler, until a `drain`
+line or SIGTERM has been honoured or the channel closes: the platform is gone then, and so is the reason to live.
+
+What it says on its channel: ``forked`` (pid), ``ready`` (phases), ``report``, ``metrics``, ``stuck``, ``failed``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import random
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NoReturn, Self
+
+import uvloop
+from uvicorn.config import Config
+
+from upwell.autoscaler.stats import Reporter
+from upwell.functions import loading
+from upwell.functions.handler import Handler, adapt
+from upwell.runtime.clock import SystemClock
+from upwell.runtime.host import linux
+from upwell.runtime.host.channel import Channel
+from upwell.runtime.host.source import FunctionSource
+from upwell.runtime.host.wire import Received, Wire
+from upwell.runtime.http.asgi import AsgiServer, ServeSettings, StartupFailed, configure
+from upwell.runtime.queue.layer import QueueLayer
+from upwell.runtime.queue.settings import QueueSettings
+from upwell.runtime.timers import TimerWheel
+
+DEFAULT_THREADS = 100
+"""For sync handlers without a limit on concurrency: the autoscaler's default target."""
+
+REPORT_SECONDS = 1.0
+ADOPTION_SECONDS = 5.0
+"""For the process between template and replica to end; it has nothing else to do."""
+
+STARTUP_FAILED = 3
+"""The exit code of an application whose startup failed, as uvicorn's is."""
+PLATFORM_GONE = 4
+"""The exit code of a replica whose channel or zygote went away."""
+IMPORT_FAILED = 5
+"""The exit code of a replica that imports its module itself and cannot."""
+
+_log = logging.getLogger("upwell.replica")
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """One start: the replica's name, when it was asked for and picked up (monotonic seconds), and the zygote."""
+
+    name: str
+    sent: float
+    picked_up: float
+    zygote: int
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A loaded function, with all that can be made ready before a fork."""
+
+    source: FunctionSource
+    handler: Handler
+    settings: ServeSettings
+    config: Config
+
+    @classmethod
+    def load(cls, source: FunctionSource) -> Self:
+        """Import and adapt the function. Raises InvalidFunction, or whatever the import raises."""
+        target = loading.load(source.root, source.module, source.attribute, source.origin)
+        handler = adapt(target, threads=source.container_concurrency or DEFAULT_THREADS)
+        settings = ServeSettings()
+        return cls(source, handler, settings, configure(handler.app, settings))
+
+
+@dataclass(slots=True)
+class Phases:
+    """Milliseconds that each phase of a start took, in order."""
+
+    milliseconds: dict[str, float] = field(default_factory=dict)
+    since: float = 0.0
+
+    def end(self, name: str, now: float) -> None:
+        """The phase `name` ended at `now`, monotonic seconds; the next one begins."""
+        self.milliseconds[name] = round((now - self.since) * 1000, 3)
+        self.since = now
+
+
+def flush() -> None:
+    """Write out what is buffered, before an exit that does not."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+
+
+def run(function: Function, listener: socket.socket, channel: socket.socket, start: Start) -> NoReturn:
+    """The replica's whole life in a process that was just forked from its template. Ends the process."""
+    _live(lambda phases: function, listener, channel, start)
+
+
+def run_fresh(source: FunctionSource, listener: socket.socket, channel: socket.socket, start: Start) -> NoReturn:
+    """The same in a process forked from the zygote, which imports the module itself. Ends the process."""
+    from upwell.runtime.host.template import enter
+
+    def load(phases: Phases) -> Function:
+        enter(source)
+        function = Function.load(source)
+        phases.end("import", SystemClock().monotonic())
+        return function
+
+    _live(load, listener, channel, start)
+
+
+def _live(
+    load: Callable[[Phases], Function], listener: socket.socket, channel: socket.socket, start: Start
+) -> NoReturn:
+    code = 1
+    try:
+        phases = Phases(since=start.sent)
+        phases.end("wait", start.picked_up)
+        phases.end("fork", SystemClock().monotonic())
+        _be_own(channel, start.zygote)
+        code = _run_loop(_load(load, phases, channel), listener, channel, start, phases)
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 1
+        _log.error("the function ended its replica: exit(%r)", error.code)
+    except BaseException:
+        _log.exception("the replica failed")
+    finally:
+        flush()
+        os._exit(code)
+
+
+def _be_own(channel: socket.socket, zygote: int) -> None:
+    """Become a process of its own: group, parent, random state."""
+    os.setpgid(0, 0)
+    try:
+        Wire(channel).send({"forked": os.getpid()})
+    except OSError:
+        os._exit(PLATFORM_GONE)
+    clock = SystemClock()
+    deadline = clock.monotonic() + ADOPTION_SECONDS
+    # The process between ends as soon as it has forked; only then is the parent the one to die with.
+    while os.getppid() != zygote and clock.monotonic() < deadline:
+        os.sched_yield()
+    linux.die_with_parent(signal.SIGKILL)
+    if os.getppid() != zygote:
+        os._exit(PLATFORM_GONE)
+    random.seed()
+    if "numpy.random" in sys.modules:
+        sys.modules["numpy.random"].seed()
+
+
+def _load(load: Callable[[Phases], Function], phases: Phases, channel: socket.socket) -> Function:
+    try:
+        return load(phases)
+    except BaseException as error:
+        from upwell.runtime.host.template import describe
+
+        Wire(channel).send({"failed": describe(error)})
+        _log.error("the function cannot be loaded", exc_info=error)
+        flush()
+        os._exit(IMPORT_FAILED)
+
+
+def _run_loop(
+    function: Function, listener: socket.socket, channel: socket.socket, start: Start, phases: Phases
+) -> int:
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    replica = Replica(function, channel, start, loop, phases)
+    return loop.run_until_complete(replica.serve(listener))
+
+
+class Replica:
+    """What runs on the replica's loop: server, queue layer, and the conversation with the platform."""
+
+    def __init__(
+        self,
+        function: Function,
+        channel: socket.socket,
+        start: Start,
+        loop: asyncio.AbstractEventLoop,
+        phases: Phases,
+    ) -> None:
+        source = function.source
+        self._clock = SystemClock()
+        self._loop = loop
+        self._phases = phases
+        self._grace = source.timeout_seconds
+        self._handler = function.handler
+        self._reporter = Reporter(source.revision, start.name, self._clock.now())
+        self._layer = QueueLayer(
+            function.handler.app,
+            _queue_settings(source),
+            self._reporter.stats,
+            TimerWheel(loop),
+            self._clock,
+            handler_is_async=function.handler.is_async,
+            woke=self._woke,
+            stuck=self._stuck,
+        )
+        function.config.loaded_app = self._layer
+        self._server = AsgiServer(function.config, function.settings, self._clock)
+        self._channel = Channel(channel, loop, self._received, self._platform_gone)
+        self._draining = asyncio.Event()
+        self._told = -1
+
+    async def serve(self, listener: socket.socket) -> int:
+        """Start, serve, drain, stop; the process's exit code."""
+        self._loop.add_signal_handler(signal.SIGTERM, self._drain, self._grace)
+        try:
+            await self._server.start(listener)
+        except StartupFailed as error:
+            text = f"{error}; its traceback is in the log"
+            self._channel.send({"failed": {"what": text, "where": "", "hint": "", "traceback": ""}})
+            return STARTUP_FAILED
+        self._phases.end("start", self._clock.monotonic())
+        self._channel.send({"ready": self._phases.milliseconds})
+        gc.enable()
+        self._loop.call_later(REPORT_SECONDS, self._tick)
+        await self._draining.wait()
+        finished = await self._server.drain(self._grace)
+        if not finished:
+            _log.warning("requests were cut off: the drain took longer than %g s", self._grace)
+        await self._server.stop()
+        self._handler.close()
+        self._report()
+        return 0
+
+    def _received(self, received: Received) -> None:
+        grace = received.message.get("drain")
+        if grace is not None:
+            self._drain(grace)
+
+    def _drain(self, grace: float) -> None:
+        self._grace = grace
+        self._layer.draining = True
+        self._draining.set()
+
+    def _platform_gone(self) -> None:
+        flush()
+        os._exit(PLATFORM_GONE)
+
+    def _tick(self) -> None:
+        self._loop.call_later(REPORT_SECONDS, self._tick)
+        self._report()
+
+    def _woke(self) -> None:
+        # Told at once, but after the request that is at hand.
+        self._loop.call_soon(self._report)
+
+    def _report(self) -> None:
+        report = self._reporter.report(self._clock.now())
+        message: dict[str, Any] = {"report": report.encode().decode()}
+        depth = self._reporter.stats.in_flight
+        total = self._layer.metrics.total + depth
+        if total != self._told:
+            self._told = total
+            message["metrics"] = self._layer.metrics.snapshot(depth)
+        self._layer.silent = report.request_count == 0 and depth == 0
+        self._channel.send(message)
+
+    def _stuck(self) -> None:
+        self._channel.send({"stuck": self._handler.busy_threads})
+
+
+def _queue_settings(source: FunctionSource) -> QueueSettings:
+    return QueueSettings(
+        container_concurrency=source.container_concurrency,
+        timeout_seconds=source.timeout_seconds,
+        response_start_timeout_seconds=source.response_start_timeout_seconds,
+        idle_timeout_seconds=source.idle_timeout_seconds,
+        show_errors=source.show_errors,
+    )

@@ -1,0 +1,156 @@
+"""A template: a process forked from the zygote that has imported one revision's module and forks its replicas.
+
+It has no event loop and no thread; it waits in one blocking read. A replica is forked twice, the process between
+ending at once, so that the zygote is its parent and an evicted template takes none with it. A module that started
+threads or opened what must not be shared is told to the platform instead of being forked; commands that came
+before that was known go back with their descriptors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import socket
+import sys
+import threading
+import traceback
+from typing import NoReturn
+
+from upwell.functions.errors import InvalidFunction
+from upwell.runtime import procfs
+from upwell.runtime.clock import SystemClock
+from upwell.runtime.host import linux, replica
+from upwell.runtime.host.source import FunctionSource
+from upwell.runtime.host.wire import Message, Received, Wire
+
+SINGLE_THREADED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+"""Numeric libraries start threads while they are imported unless these say 1."""
+
+UNSHAREABLE = {
+    "socket:": "a socket",
+    "pipe:": "a pipe",
+    "anon_inode:[eventpoll]": "an epoll instance (an event loop?)",
+    "anon_inode:[eventfd]": "an eventfd",
+    "anon_inode:[timerfd]": "a timer",
+    "anon_inode:[signalfd]": "a signalfd",
+    "anon_inode:[io_uring]": "an io_uring",
+    "anon_inode:inotify": "an inotify instance",
+    "/dev/nvidia": "a GPU device",
+    "/dev/dri/": "a GPU device",
+    "/dev/kfd": "a GPU device",
+}
+"""Descriptors that two processes cannot both use, by how the kernel names them."""
+
+
+def run(source: FunctionSource, control: socket.socket, zygote: int) -> NoReturn:
+    """The template's whole life in a process that was just forked. Ends the process."""
+    code = 1
+    try:
+        linux.die_with_parent(signal.SIGKILL)
+        if os.getppid() == zygote:
+            code = _serve(source, Wire(control), zygote)
+    except OSError:
+        code = 1  # the platform is gone
+    finally:
+        replica.flush()
+        os._exit(code)
+
+
+def _serve(source: FunctionSource, wire: Wire, zygote: int) -> int:
+    wire.send({"pid": os.getpid()})
+    enter(source)
+    before = set(procfs.descriptors().values())
+    clock = SystemClock()
+    began = clock.monotonic()
+    try:
+        function = replica.Function.load(source)
+    except BaseException as error:  # the import is the user's code, and may even exit
+        wire.send({"failed": describe(error)})
+        return 1
+    reasons = unforkable(before)
+    wire.send({"loaded": {"seconds": clock.monotonic() - began, "reasons": reasons}})
+    if reasons:
+        return _return_commands(wire)
+    gc.collect()
+    gc.freeze()
+    return _fork_replicas(function, wire, zygote)
+
+
+def enter(source: FunctionSource) -> None:
+    """Make the process the function's: its environment, working directory and name."""
+    os.environ.update(source.environment)
+    for name in SINGLE_THREADED:
+        os.environ.setdefault(name, "1")
+    with contextlib.suppress(OSError):
+        os.chdir(source.root)
+    sys.argv = [source.module]
+
+
+def describe(error: BaseException) -> Message:
+    """A failed import in words, for the platform."""
+    text = "".join(traceback.format_exception(error))
+    if isinstance(error, InvalidFunction):
+        return {"what": error.what, "where": error.where, "hint": error.hint, "traceback": text}
+    if isinstance(error, SystemExit):
+        what = f"the module exits while it is imported (sys.exit({error.code!r}))"
+    else:
+        what = f"{type(error).__name__}: {error}"
+    return {"what": what, "where": "", "hint": "", "traceback": text}
+
+
+def unforkable(before: set[str]) -> list[str]:
+    """Why a process with these descriptors before an import cannot be forked after it; empty when it can."""
+    reasons = []
+    threads = max(procfs.thread_count(), threading.active_count())
+    if threads > 1:
+        names = ", ".join(thread.name for thread in threading.enumerate()[1:]) or "of a C library"
+        reasons.append(f"it started {threads - 1} thread(s): {names}")
+    for target in sorted(set(procfs.descriptors().values()) - before):
+        reasons += [f"it opened {what}" for prefix, what in UNSHAREABLE.items() if target.startswith(prefix)]
+    return list(dict.fromkeys(reasons))
+
+
+def _return_commands(wire: Wire) -> int:
+    while (batch := wire.read()) is not None:
+        for message, descriptors in batch:
+            wire.send({"returned": message["name"], "sent": message["sent"]}, descriptors)
+            for descriptor in descriptors:
+                os.close(descriptor)
+    return 0
+
+
+def _fork_replicas(function: replica.Function, wire: Wire, zygote: int) -> int:
+    while (batch := wire.read()) is not None:
+        for received in batch:
+            _fork_replica(function, received, wire, zygote)
+    return 0
+
+
+def _fork_replica(function: replica.Function, received: Received, wire: Wire, zygote: int) -> None:
+    message, descriptors = received
+    picked_up = SystemClock().monotonic()
+    between = 0
+    with contextlib.suppress(OSError):  # no memory or no process to be had: the closing channel tells
+        between = os.fork()
+        if between == 0:
+            _be_between()
+            wire.close()
+            listener, channel = (socket.socket(fileno=descriptor) for descriptor in descriptors)
+            start = replica.Start(message["name"], message["sent"], picked_up, zygote)
+            replica.run(function, listener, channel, start)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    if between:
+        os.waitpid(between, 0)
+
+
+def _be_between() -> None:
+    """Fork once more and end; only the grandchild returns."""
+    try:
+        grandchild = os.fork()
+    except OSError:
+        os._exit(1)
+    if grandchild:
+        os._exit(0)

@@ -1,0 +1,268 @@
+"""Serve an ASGI application with uvicorn's protocol on a loop and a socket that are ours.
+
+uvicorn's own server captures signals, polls ten times a second and, when told to stop, closes idle connections at
+once: a request that the peer has written by then, and that nothing has read yet, would be lost. Here draining
+loses nothing that was accepted:
+
+- connections that wait in the backlog are accepted, and answered with ``connection: close``;
+- an idle connection is left to its peer for `ServeSettings.drain_idle_seconds`. After that its receiving side is
+  shut first, which on a Unix socket makes further writes of the peer fail at once; what had arrived before is
+  served, and only a connection with nothing to read is closed;
+- the listener refuses new connections before the last ones in it are taken.
+
+Lifecycle, in order: `start`, `drain`, `stop`. One server belongs to one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from dataclasses import dataclass
+from email.utils import formatdate
+from typing import Any, Literal
+
+from uvicorn.config import Config
+from uvicorn.lifespan.on import LifespanOn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from upwell.runtime.clock import Clock
+
+DRAIN_POLL_SECONDS = 0.02
+"""uvicorn's WebSocket connections and tasks tell nobody when they end, so draining looks again this often."""
+
+UNREAD_RETRY_SECONDS = 0.01
+"""The loop reads what has arrived on its next turn; an idle connection with unread bytes is looked at then."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServeSettings:
+    """How connections are kept."""
+
+    keep_alive_seconds: int = 75
+    """Longer than the 60 s for which the gateway keeps an idle connection, so that the gateway closes first."""
+    drain_idle_seconds: float = 2.0
+    """A peer that sends within this time of its last response is not cut off; gateways close at once."""
+    backlog: int = 4096
+    """A full Unix backlog fails at once, and a thousand held requests may arrive on a replica together."""
+    date_header: bool = True
+
+
+class StartupFailed(Exception):
+    """The application refused to start; it has logged why."""
+
+
+class _State(ServerState):
+    """What the connections of one server share."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.draining = False
+        self.drain_idle_seconds = 0.0
+
+
+class DrainingProtocol(HttpToolsProtocol):
+    """uvicorn's connection, closed with care."""
+
+    server_state: _State
+    _receiving_shut = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A connection that arrives while the server drains is served once."""
+        super().connection_made(transport)  # type: ignore[arg-type]  # uvicorn narrows the argument
+        if self.server_state.draining:
+            self.begin_drain()
+
+    def begin_drain(self) -> None:
+        """Answer what is under way, then end: by the peer's hand or after a short idle time."""
+        self.timeout_keep_alive = self.server_state.drain_idle_seconds  # type: ignore[assignment]
+        if self.cycle is None or self.cycle.response_complete:
+            self._unset_keepalive_if_required()
+            self._look_again(self.timeout_keep_alive)
+        elif not self.cycle.response_started:
+            self.cycle.keep_alive = False
+
+    def on_headers_complete(self) -> None:
+        """The last response of a draining connection tells the peer that it is the last."""
+        super().on_headers_complete()
+        if (self.server_state.draining or self._receiving_shut) and self.cycle is not None:
+            self.cycle.keep_alive = False
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close an idle connection, unless a request has arrived that the loop has not read yet."""
+        if self.transport.is_closing():
+            return
+        with _duplicate(self.transport) as connection:
+            if _has_unread(connection):
+                self._look_again(UNREAD_RETRY_SECONDS)
+                return
+            if connection.family == socket.AF_UNIX:
+                self._receiving_shut = True
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RD)
+                if _has_unread(connection):
+                    return
+        self.transport.close()
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]  # uvicorn never keeps a half-closed one
+        """Stay open for the answer when the end was of our own making."""
+        return self._receiving_shut and self.cycle is not None and not self.cycle.response_complete
+
+    def _look_again(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+
+
+def _duplicate(transport: asyncio.BaseTransport) -> socket.socket:
+    # uvloop hands out a stand-in for the socket that can neither peek nor shut down.
+    return socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+
+
+def _has_unread(connection: socket.socket) -> bool:
+    try:
+        return bool(connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    except BlockingIOError:
+        return False
+    except OSError:
+        return False
+
+
+def configure(app: Any, settings: ServeSettings, lifespan: Literal["auto", "off"] = "auto") -> Config:
+    """A loaded uvicorn configuration; what costs time in it can be done before a fork."""
+    config = Config(
+        app,
+        loop="none",
+        http=DrainingProtocol,
+        ws="auto",
+        lifespan=lifespan,
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=settings.keep_alive_seconds,
+        backlog=settings.backlog,
+    )
+    config.load()
+    return config
+
+
+class AsgiServer:
+    """Serves one application on one listening socket, which it owns from `start` on."""
+
+    def __init__(self, config: Config, settings: ServeSettings, clock: Clock) -> None:
+        self._config = config
+        self._settings = settings
+        self._clock = clock
+        self._state = _State()
+        self._state.drain_idle_seconds = settings.drain_idle_seconds
+        self._lifespan = LifespanOn(config)
+        self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
+        self._date_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def connections(self) -> int:
+        """Open connections, idle ones included."""
+        return len(self._state.connections)
+
+    @property
+    def draining(self) -> bool:
+        """True from the call of `drain` on."""
+        return self._state.draining
+
+    async def start(self, listener: socket.socket) -> None:
+        """Run the application's startup, then accept. Raises StartupFailed when the application refuses."""
+        await self._lifespan.startup()
+        if self._lifespan.should_exit:
+            raise StartupFailed("the application's startup failed")
+        loop = asyncio.get_running_loop()
+        self._refresh_date(loop)
+        self._listener = listener
+        if listener.family == socket.AF_UNIX:
+            self._server = await loop.create_unix_server(
+                self._protocol, sock=listener, backlog=self._settings.backlog
+            )
+        else:
+            self._server = await loop.create_server(self._protocol, sock=listener, backlog=self._settings.backlog)
+
+    async def drain(self, grace: float) -> bool:
+        """Serve what was accepted until every connection has ended; False when `grace` seconds were not enough."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + grace
+        self._state.draining = True
+        for connection in list(self._state.connections):
+            if isinstance(connection, DrainingProtocol):
+                connection.begin_drain()
+        quiet = await self._wait_until_quiet(deadline)
+        await self._close_listener(loop)
+        return await self._wait_until_quiet(deadline) and quiet
+
+    async def stop(self) -> None:
+        """Cut off what is left and run the application's shutdown."""
+        if self._date_timer is not None:
+            self._date_timer.cancel()
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._state.connections):
+            connection.transport.abort()
+        for task in self._state.tasks:
+            task.cancel()
+        await self._lifespan.shutdown()
+
+    def _protocol(self) -> DrainingProtocol:
+        return DrainingProtocol(self._config, self._state, self._lifespan.state)
+
+    def _refresh_date(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._settings.date_header:
+            date = formatdate(self._clock.now(), usegmt=True).encode()
+            self._state.default_headers = [(b"date", date)]
+            self._date_timer = loop.call_later(1.0, self._refresh_date, loop)
+
+    async def _wait_until_quiet(self, deadline: float) -> bool:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(0)  # accept what the loop has been told of
+        while self._state.connections or self._state.tasks:
+            if loop.time() >= deadline:
+                return False
+            await asyncio.sleep(DRAIN_POLL_SECONDS)
+        return True
+
+    async def _close_listener(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Refuse new connections, then take those that were made before."""
+        if self._server is None or self._listener is None:
+            return
+        with self._listener.dup() as backlog:
+            self._server.close()
+            backlog.setblocking(False)
+            if backlog.family == socket.AF_UNIX:
+                with contextlib.suppress(OSError):
+                    backlog.shutdown(socket.SHUT_RDWR)
+            with contextlib.suppress(OSError):  # nothing left
+                while True:
+                    connection, _ = backlog.accept()
+                    connection.setblocking(False)
+                    await loop.connect_accepted_socket(self._protocol, connection)
+
+
+async def serve(
+    app: Any,
+    listener: socket.socket,
+    stopping: asyncio.Event,
+    *,
+    settings: ServeSettings,
+    clock: Clock,
+    grace: float,
+) -> None:
+    """Serve `app` on `listener` until `stopping` is set, then drain for `grace` seconds at most and end.
+
+    Raises StartupFailed when the application refuses to start.
+    """
+    server = AsgiServer(configure(app, settings), settings, clock)
+    await server.start(listener)
+    try:
+        await stopping.wait()
+        await server.drain(grace)
+    finally:
+        await server.stop()

@@ -1,0 +1,1 @@
+"""The queue-proxy: admission, accounting, timeouts, probes and drain around one handler."""

@@ -1,0 +1,293 @@
+"""The queue layer: an ASGI application around another that does what Knative's queue-proxy does beside it.
+
+From outside to inside: probes, accounting, the request timeout, the breaker, the error boundary, the handler. A
+request that is well costs one dictionary of its headers, two readings of the clock, a timer and one call around
+each message; it gets no task of its own. Only a request whose time is up does: its 504 goes out at once, whatever
+the handler does, and then the handler is cancelled. What a sync handler's thread does cannot be ended, so it is
+told as stuck.
+
+One layer belongs to one event loop. Accounting follows Knative: a request counts from its arrival, time in the
+breaker's queue included, until its handler has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from collections.abc import Callable
+from types import TracebackType
+
+from upwell.autoscaler.stats import RequestStats
+from upwell.functions.asgi import Application, Message, Receive, Scope, Send
+from upwell.functions.errors import UpwellError
+from upwell.runtime.clock import Clock
+from upwell.runtime.queue import probes
+from upwell.runtime.queue.breaker import Breaker, QueueFull
+from upwell.runtime.queue.metrics import QueueMetrics
+from upwell.runtime.queue.settings import QueueSettings
+from upwell.runtime.timers import Timer, TimerWheel
+
+TIMEOUT_TEXT = b"request timeout"
+QUEUE_FULL_TEXT = b"pending request queue full\n"
+ERROR_TEXT = b"Internal Server Error"
+
+FLUSH_SECONDS = 1.0
+"""For a client that does not read to take the message of its timeout."""
+
+_log = logging.getLogger("upwell.function")
+
+_PLAIN_TEXT = (b"content-type", b"text/plain; charset=utf-8")
+
+
+class RequestTimedOut(Exception):
+    """Raised in a handler that goes on sending after its time was up, as Go's ErrHandlerTimeout is."""
+
+
+class Exchange:
+    """One HTTP request on its way through the layer."""
+
+    __slots__ = (
+        "_send",
+        "admitted",
+        "cutting",
+        "done",
+        "layer",
+        "sent_at",
+        "status",
+        "task",
+        "timers",
+        "truncated",
+    )
+
+    def __init__(self, layer: QueueLayer, send: Send, started: float) -> None:
+        self.layer = layer
+        self._send = send
+        self.sent_at = started
+        self.status = 0
+        self.task = asyncio.current_task()
+        self.timers: list[Timer] = []
+        self.admitted = False
+        self.cutting: asyncio.Task[None] | None = None
+        self.truncated = False
+        self.done = False
+
+    async def send(self, message: Message) -> None:
+        """The handler's `send`. Raises RequestTimedOut once the request's time is up."""
+        if self.cutting is not None:
+            raise RequestTimedOut
+        if self.status == 0 and message["type"] == "http.response.start":
+            self.status = message["status"]
+        if self.layer.idle_timeout:
+            self.sent_at = self.layer.clock.monotonic()
+        await self._send(message)
+
+    async def answer(self, status: int, body: bytes) -> None:
+        """A whole plain-text answer in the handler's place."""
+        self.status = status
+        headers = [_PLAIN_TEXT, (b"content-length", b"%d" % len(body))]
+        if status != 504:
+            headers.append((b"x-content-type-options", b"nosniff"))
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body})
+
+    # Timers: called by the wheel
+
+    def time_up(self) -> None:
+        """The whole request has taken too long."""
+        if not self.done and self.cutting is None:
+            self.cutting = self.layer.expire(self)
+
+    def start_overdue(self) -> None:
+        """No response has begun in time."""
+        if self.status == 0:
+            self.time_up()
+
+    def look_idle(self) -> None:
+        """The response may have been silent for too long; else look again when it would have been."""
+        left = self.sent_at + self.layer.idle_timeout - self.layer.clock.monotonic()
+        if left <= 0:
+            self.time_up()
+        elif not self.done and self.cutting is None:
+            self.timers.append(self.layer.timers.schedule(left, self.look_idle))
+
+    def look_stuck(self) -> None:
+        """The handler was cancelled a while ago."""
+        if not self.done:
+            self.layer.stuck()
+
+    async def cut(self) -> None:
+        """Tell the client of the timeout, then end the handler."""
+        try:
+            async with asyncio.timeout(FLUSH_SECONDS):
+                if self.status == 0:
+                    await self.answer(504, TIMEOUT_TEXT)
+                else:
+                    await self._send({"type": "http.response.body", "body": TIMEOUT_TEXT, "more_body": False})
+        except (TimeoutError, RuntimeError):
+            # The client does not read, or the response's length leaves no room for the text.
+            self.truncated = True
+        if self.task is not None and not self.done:
+            self.task.cancel()
+
+
+class QueueLayer:
+    """Wraps `app`. `woke` is called when a request arrives after silence, `stuck` for a handler that cannot be
+    ended; `handler_is_async` says whether cancelling it ends it."""
+
+    def __init__(
+        self,
+        app: Application,
+        settings: QueueSettings,
+        stats: RequestStats,
+        timers: TimerWheel,
+        clock: Clock,
+        *,
+        handler_is_async: bool = True,
+        woke: Callable[[], None] = lambda: None,
+        stuck: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.app = app
+        self.settings = settings
+        self.stats = stats
+        self.timers = timers
+        self.clock = clock
+        self.metrics = QueueMetrics()
+        self.breaker = Breaker(settings.container_concurrency) if settings.container_concurrency else None
+        self.idle_timeout = settings.idle_timeout_seconds
+        self.draining = False
+        self.silent = True
+        self.stuck = stuck
+        self._timeout = settings.timeout_seconds
+        self._start_timeout = settings.response_start_timeout_seconds
+        self._handler_is_async = handler_is_async
+        self._woke = woke
+
+    def __repr__(self) -> str:
+        return f"<QueueLayer [{self.stats.in_flight} in flight, {self.metrics.total} done] {self.breaker or ''}>"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, WebSocket or lifespan."""
+        kind = scope["type"]
+        if kind == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        if kind == "http":
+            if probes.MARK in headers or probes.is_probe_agent(headers):
+                answer = probes.answer(headers, draining=self.draining)
+                if answer is not None:
+                    await probes.send_answer(send, answer)
+                    return
+            await self._serve_http(scope, receive, send, b"k-proxy-request" in headers)
+        else:
+            await self._serve_websocket(scope, receive, send, b"k-proxy-request" in headers)
+
+    async def _serve_http(self, scope: Scope, receive: Receive, send: Send, proxied: bool) -> None:
+        clock = self.clock
+        started = clock.monotonic()
+        self.stats.start(clock.now(), proxied)
+        if self.silent:
+            self.silent = False
+            self._woke()
+        exchange = Exchange(self, send, started)
+        timers = exchange.timers
+        timers.append(self.timers.schedule(self._timeout, exchange.time_up))
+        if self._start_timeout or self.idle_timeout:
+            self._set_further_timers(exchange)
+        try:
+            if self.breaker is None:
+                exchange.admitted = True
+                await self.app(scope, receive, exchange.send)
+            else:
+                await self._serve_admitted(self.breaker, scope, receive, exchange)
+        except BaseException as error:
+            if exchange.cutting is None:
+                await self._failed(exchange, error)
+        finally:
+            exchange.done = True
+            for timer in timers:
+                timer.cancel()
+            if exchange.cutting is not None:
+                await self._cut(exchange, exchange.cutting)
+            self.stats.finish(clock.now(), proxied)
+            self.metrics.observe(exchange.status or 500, clock.monotonic() - started)
+
+    async def _serve_admitted(self, breaker: Breaker, scope: Scope, receive: Receive, exchange: Exchange) -> None:
+        if not breaker.try_enter():
+            try:
+                await breaker.enter()
+            except QueueFull:
+                await exchange.answer(503, QUEUE_FULL_TEXT)
+                return
+        exchange.admitted = True
+        try:
+            await self.app(scope, receive, exchange.send)
+        finally:
+            breaker.leave()
+
+    async def _serve_websocket(self, scope: Scope, receive: Receive, send: Send, proxied: bool) -> None:
+        self.stats.start(self.clock.now(), proxied)
+        if self.silent:
+            self.silent = False
+            self._woke()
+        try:
+            if self.breaker is None:
+                await self.app(scope, receive, send)
+                return
+            try:
+                await self.breaker.enter()
+            except QueueFull:
+                await send({"type": "websocket.close", "code": 1013})
+                return
+            try:
+                await self.app(scope, receive, send)
+            finally:
+                self.breaker.leave()
+        finally:
+            self.stats.finish(self.clock.now(), proxied)
+
+    def _set_further_timers(self, exchange: Exchange) -> None:
+        if self._start_timeout:
+            exchange.timers.append(self.timers.schedule(self._start_timeout, exchange.start_overdue))
+        if self.idle_timeout:
+            exchange.timers.append(self.timers.schedule(self.idle_timeout, exchange.look_idle))
+
+    def expire(self, exchange: Exchange) -> asyncio.Task[None]:
+        """Answer for a request whose time is up, in a task that ends within `FLUSH_SECONDS`."""
+        self.metrics.timeouts += 1
+        if exchange.admitted and not self._handler_is_async:
+            self.stuck()
+        elif exchange.admitted:
+            exchange.timers.append(self.timers.schedule(self.settings.cancel_seconds, exchange.look_stuck))
+        return asyncio.get_running_loop().create_task(exchange.cut(), name="request-timeout")
+
+    async def _cut(self, exchange: Exchange, cutting: asyncio.Task[None]) -> None:
+        """Wait for the timeout's answer to be out: the server ends the response when the handler has ended."""
+        await asyncio.wait((cutting,))
+        if exchange.truncated:
+            raise RequestTimedOut("the response was cut off")  # the server closes the connection
+
+    async def _failed(self, exchange: Exchange, error: BaseException) -> None:
+        """The handler raised: log it, and answer if nothing has been sent."""
+        if isinstance(error, UpwellError) and error.status != 500 and exchange.status == 0:
+            _log.warning("%s", error)
+            await exchange.answer(error.status, f"{error.what}\n".encode())
+            return
+        if exchange.status != 0:
+            raise error  # the server logs it and cuts the connection: the response is not whole
+        _log.error("the function failed", exc_info=error)
+        body = render(error) if self.settings.show_errors else ERROR_TEXT
+        await exchange.answer(500, body)
+
+
+def render(error: BaseException) -> bytes:
+    """The traceback as text, from the function's own code on."""
+    trace: TracebackType | None = error.__traceback__
+    while trace is not None and _is_ours(trace):
+        trace = trace.tb_next
+    return "".join(traceback.format_exception(type(error), error, trace)).encode("utf-8", "replace")
+
+
+def _is_ours(trace: TracebackType) -> bool:
+    return str(trace.tb_frame.f_globals.get("__name__", "")).startswith("upwell.")

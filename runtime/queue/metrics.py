@@ -1,0 +1,46 @@
+"""What a queue layer counts: responses by status, durations, and the requests it holds.
+
+Plain integer work on the request's path; the platform makes Prometheus families of the snapshots.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import Any, Final
+
+BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+"""Upper bounds in seconds, the gateway's own: fine where warm functions answer, up to the default timeout."""
+
+
+class QueueMetrics:
+    """Totals since the replica began."""
+
+    __slots__ = ("buckets", "responses", "seconds", "timeouts", "total")
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.timeouts = 0
+        self.seconds = 0.0
+        self.responses: dict[int, int] = {}
+        self.buckets = [0] * (len(BUCKETS) + 1)
+
+    def observe(self, status: int, seconds: float) -> None:
+        """Count one request that is over."""
+        self.total += 1
+        self.seconds += seconds
+        self.responses[status] = self.responses.get(status, 0) + 1
+        self.buckets[bisect_left(BUCKETS, seconds)] += 1
+
+    def snapshot(self, depth: int) -> dict[str, Any]:
+        """The totals as JSON values; `depth` is the number of requests held now.
+
+        ``responses`` counts by status code (a string), ``buckets`` by duration: one more than BUCKETS, each for
+        itself, the last for what exceeds them all; ``seconds`` is the sum of durations.
+        """
+        return {
+            "responses": {str(status): count for status, count in self.responses.items()},
+            "buckets": list(self.buckets),
+            "seconds": self.seconds,
+            "timeouts": self.timeouts,
+            "queue_depth": depth,
+        }
