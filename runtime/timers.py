@@ -132,7 +132,8 @@ class TimerWheel:
             heappop(order)
             self._fire(self._buckets.pop(number, {}))
             order = self._order
-        if order and (self._handle is None or order[0] < self._handle_bucket):
+        # A callback that set a timer may have armed for a later bucket.
+        if order:
             self._arm(order[0])
 
     def _fire(self, bucket: dict[Timer, None]) -> None:

@@ -1,0 +1,273 @@
+"""Sends an exchange to a back end and streams the answer back.
+
+One `Forwarding` is one attempt. Before the head of an answer has come it writes nothing to the client, so when it
+fails its owner still decides: forward the same exchange again while `exchange.body_replayable`, or respond. After
+the head a failure aborts the client's connection, so that a cut answer never looks like a whole one.
+
+There is no deadline here but the one on connecting: the owner has one for the whole request and calls `cancel`.
+`Observer.completed` is called exactly once, after which the attempt touches nothing any more; when the answer is
+complete it is called before the exchange's `on_finished`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from typing import NamedTuple, Protocol
+
+from upwell.runtime.http.chunks import encode_chunk
+from upwell.runtime.http.exchange import Exchange
+from upwell.runtime.http.messages import (
+    HOP_BY_HOP,
+    BodyFraming,
+    Headers,
+    RequestHead,
+    connection_options,
+    encode_fields,
+    listed_fields,
+)
+from upwell.runtime.http.upstream import UpstreamPool
+from upwell.runtime.http.upstream_connection import UpstreamConnection
+
+
+class OutcomeKind(enum.Enum):
+    """How an attempt ended."""
+
+    COMPLETE = "complete"
+    CONNECT_FAILED = "connect failed"
+    LOST_BEFORE_RESPONSE = "lost before response"
+    LOST_DURING_RESPONSE = "lost during response"
+    BAD_RESPONSE = "bad response"
+    CLIENT_GONE = "client gone"
+    CANCELLED = "cancelled"
+
+
+class Outcome(NamedTuple):
+    """The end of an attempt.
+
+    `status` is the answer's, 0 when none came. `reused` says whether the connection had served before,
+    `request_sent` whether any byte of the request was written to it; `cause` is for logs.
+    """
+
+    kind: OutcomeKind
+    status: int
+    reused: bool
+    request_sent: bool
+    cause: str
+
+
+class Observer(Protocol):
+    """Follows one attempt."""
+
+    def response_head(self, status: int, headers: Headers) -> None:
+        """The answer's head, before it is written; `headers` may be changed in place."""
+        ...
+
+    def completed(self, outcome: Outcome) -> None:
+        """The attempt is over. Called exactly once, never from within `forward` itself."""
+        ...
+
+
+def forward(
+    exchange: Exchange, pool: UpstreamPool, *, add: Headers, drop: frozenset[bytes], observer: Observer
+) -> Forwarding:
+    """Send `exchange` through `pool`, without the fields named in `drop` and with those of `add`.
+
+    Raises RuntimeError when the body is not replayable any more, or another attempt is still under way.
+    """
+    forwarding = Forwarding(exchange, pool, add, drop, observer)
+    exchange.watch(forwarding)
+    if exchange.finished:
+        asyncio.get_running_loop().call_soon(forwarding.gone)
+        return forwarding
+    connection = pool.take()
+    if connection is not None:
+        forwarding.connected(connection)
+        return forwarding
+    refusal = pool.wait(forwarding)
+    if refusal:
+        asyncio.get_running_loop().call_soon(forwarding.connect_failed, refusal)
+    return forwarding
+
+
+def encode_request(request: RequestHead, add: Headers, drop: frozenset[bytes]) -> bytes:
+    """The head of the request as a back end gets it."""
+    headers = request.headers
+    if request.header(b"connection") is not None:
+        drop = drop | listed_fields(connection_options(headers))
+    fields = [
+        name + b": " + value + b"\r\n" for name, value in headers if name not in HOP_BY_HOP and name not in drop
+    ]
+    if add:
+        fields.append(encode_fields(add))
+    if request.framing is BodyFraming.CHUNKED:
+        fields.append(b"transfer-encoding: chunked\r\n")
+    if request.accepts_trailers:
+        fields.append(b"te: trailers\r\nconnection: te\r\n")
+    return b"%b %b HTTP/1.1\r\n%b\r\n" % (request.method, request.origin_target, b"".join(fields))
+
+
+class Forwarding:
+    """One attempt under way: the sink of its exchange and the user of an upstream connection."""
+
+    __slots__ = (
+        "_add",
+        "_chunked",
+        "_connection",
+        "_done",
+        "_drop",
+        "_exchange",
+        "_observer",
+        "_pool",
+        "_request_complete",
+        "_reused",
+        "_status",
+    )
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        pool: UpstreamPool,
+        add: Headers,
+        drop: frozenset[bytes],
+        observer: Observer,
+    ) -> None:
+        self._exchange = exchange
+        self._pool = pool
+        self._add = add
+        self._drop = drop
+        self._observer = observer
+        self._connection: UpstreamConnection | None = None
+        self._chunked = exchange.request.framing is BodyFraming.CHUNKED
+        self._request_complete = False
+        self._reused = False
+        self._status = 0
+        self._done = False
+
+    def __repr__(self) -> str:
+        state = "done" if self._done else "waiting" if self._connection is None else "sent"
+        return f"<Forwarding to {self._pool.endpoint} [{state}, status {self._status}]>"
+
+    def cancel(self) -> None:
+        """Give up: the upstream connection is closed and the outcome is CANCELLED, told before this returns.
+
+        The client's connection is aborted if it has the answer's head, else left to the owner.
+        """
+        if self._done:
+            return
+        started = self._status != 0
+        self._end(OutcomeKind.CANCELLED, "cancelled")
+        if started:
+            self._exchange.abort()
+
+    # As the user of an upstream connection.
+
+    @property
+    def waiting(self) -> bool:
+        return not self._done and self._connection is None
+
+    def connected(self, connection: UpstreamConnection) -> None:
+        self._connection = connection
+        self._reused = connection.served > 0
+        exchange = self._exchange
+        request = exchange.request
+        head = encode_request(request, self._add, self._drop)
+        connection.begin(self, request.method == b"HEAD")
+        if request.framing is BodyFraming.NONE:
+            self._request_complete = True
+            exchange.take_body()
+            connection.write(head)
+            return
+        body = exchange.take_body()
+        self._request_complete = exchange.body_complete
+        if self._chunked:
+            body = encode_chunk(body) if body else b""
+            if self._request_complete:
+                body += b"0\r\n\r\n"
+        connection.write(head + body)
+
+    def connect_failed(self, cause: str) -> None:
+        self._end(OutcomeKind.CONNECT_FAILED, cause)
+
+    def informed(self, status: int, headers: Headers) -> None:
+        if status != 100 or self._exchange.request.expects_continue:
+            self._exchange.inform(status, headers)
+
+    def answer(self, status: int, headers: Headers, length: int | None, data: bytes, ended: bool) -> None:
+        exchange = self._exchange
+        self._observer.response_head(status, headers)
+        if self._done:
+            return
+        self._status = status
+        exchange.begin_answer(status, headers, length, data, ended=ended)
+        if ended:
+            self._complete()
+
+    def answer_data(self, data: bytes, ended: bool) -> None:
+        if not ended:
+            self._exchange.write(data)
+            return
+        assert self._connection is not None
+        self._exchange.write_last(data, self._connection.trailers)
+        self._complete()
+
+    def lost(self, cause: str, malformed: bool) -> None:
+        started = self._status != 0
+        if malformed:
+            kind = OutcomeKind.BAD_RESPONSE
+        else:
+            kind = OutcomeKind.LOST_DURING_RESPONSE if started else OutcomeKind.LOST_BEFORE_RESPONSE
+        self._end(kind, cause)
+        if started:
+            self._exchange.abort()
+
+    def pause_sending(self) -> None:
+        self._exchange.pause_reading()
+
+    def resume_sending(self) -> None:
+        self._exchange.resume_reading()
+
+    # As the sink of the exchange.
+
+    def data(self, data: bytes) -> None:
+        if self._connection is not None:
+            self._connection.write(encode_chunk(data) if self._chunked else data)
+
+    def end(self, trailers: Headers) -> None:
+        """Trailer fields of a request end here: nothing says that the back end would take them."""
+        self._request_complete = True
+        if self._chunked and self._connection is not None:
+            self._connection.write(b"0\r\n\r\n")
+
+    def gone(self) -> None:
+        self._end(OutcomeKind.CLIENT_GONE, "the client left")
+
+    def pause_writing(self) -> None:
+        if self._connection is not None:
+            self._connection.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self._connection is not None:
+            self._connection.resume_reading()
+
+    # Ends.
+
+    def _complete(self) -> None:
+        self._done = True
+        connection, self._connection = self._connection, None
+        exchange = self._exchange
+        exchange.detach(self)
+        assert connection is not None
+        connection.done(request_complete=self._request_complete)
+        self._observer.completed(Outcome(OutcomeKind.COMPLETE, self._status, self._reused, True, ""))
+        exchange.close_answer()
+
+    def _end(self, kind: OutcomeKind, cause: str) -> None:
+        if self._done:
+            return
+        self._done = True
+        connection, self._connection = self._connection, None
+        self._exchange.detach(self)
+        if connection is not None:
+            connection.close()
+        self._observer.completed(Outcome(kind, self._status, self._reused, connection is not None, cause))

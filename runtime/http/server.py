@@ -1,0 +1,543 @@
+"""The server side: listening sockets, client connections, one exchange after another on each.
+
+The handler is a plain function, called with an exchange as soon as its request's head is complete (with what came
+of the body in the same packet already held). A connection handles one request at a time: what a client sends
+ahead waits unread, and reading pauses. No timer is set for a request; each connection keeps one, moved only when
+it fires before the deadline that then holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import math
+import socket
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from email.utils import formatdate
+from typing import cast
+
+from upwell.functions.errors import AddressInUse
+from upwell.runtime.clock import Clock
+from upwell.runtime.http.exchange import Exchange
+from upwell.runtime.http.messages import STATUS_LINES, BodyFraming, RequestHead
+from upwell.runtime.http.reader import Refused, RequestReader
+from upwell.runtime.http.settings import HttpSettings
+from upwell.runtime.timers import Timer, TimerWheel
+
+logger = logging.getLogger("upwell.http")
+
+Handler = Callable[[Exchange], None]
+
+_BACKLOG = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStatistics:
+    """Connections and exchanges now, and totals since the start.
+
+    `refused` counts requests the engine answered itself (malformed, too large, too slow), `gone` exchanges whose
+    client left or was cut off before the answer was complete.
+    """
+
+    connections: int
+    active: int
+    connections_total: int
+    exchanges_total: int
+    refused_total: int
+    gone_total: int
+
+
+class HttpServer:
+    """Accepts connections and calls `handler(exchange)` for each request.
+
+    An exception out of the handler is logged and answered with 500. Use: `listen` or `start`, then `drain`.
+    """
+
+    def __init__(self, handler: Handler, settings: HttpSettings, clock: Clock) -> None:
+        self.handler = handler
+        self.settings = settings
+        self.clock = clock
+        self.draining = False
+        self.connections: set[ServerConnection] = set()
+        self.active = 0
+        self.connections_total = 0
+        self.exchanges_total = 0
+        self.refused_total = 0
+        self.gone_total = 0
+        self._servers: list[asyncio.Server] = []
+        self._wheel: TimerWheel | None = None
+        self._empty: asyncio.Future[None] | None = None
+        self._date = b""
+        self._date_second = 0
+
+    @property
+    def wheel(self) -> TimerWheel:
+        """The timers of its connections, on the loop it was started on."""
+        if self._wheel is None:
+            self._wheel = TimerWheel(asyncio.get_running_loop())
+        return self._wheel
+
+    async def start(self, sockets: Iterable[socket.socket]) -> None:
+        """Accept on sockets that are bound (TCP or Unix), and from now on owned by the server."""
+        loop = asyncio.get_running_loop()
+        for sock in sockets:
+            sock.setblocking(False)
+            if sock.family == socket.AF_UNIX:
+                server = await loop.create_unix_server(self._connection, sock=sock, backlog=_BACKLOG)
+            else:
+                server = await loop.create_server(self._connection, sock=sock, backlog=_BACKLOG)
+            self._servers.append(server)
+
+    async def listen(self, host: str, port: int) -> int:
+        """Bind and accept; returns the port, which with 0 the system chose. Raises AddressInUse."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        try:
+            sock.bind((host, port))
+        except OSError as error:
+            sock.close()
+            if error.errno == errno.EADDRINUSE:
+                hint = "Choose another port, or stop the process that listens there."
+                raise AddressInUse(f"port {port} is in use", where=host, hint=hint) from error
+            raise
+        await self.start([sock])
+        bound: int = sock.getsockname()[1]
+        return bound
+
+    def close(self) -> None:
+        """Stop accepting. Connections that are open stay."""
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+
+    async def drain(self, deadline: float) -> None:
+        """Finish what is under way, with `Connection: close`, then close; after `deadline` cut off what is left.
+
+        `deadline` is a time of the clock's `monotonic`. Connections without an exchange are closed at once.
+        """
+        self.close()
+        self.draining = True
+        for connection in list(self.connections):
+            connection.drain()
+        if not self.connections:
+            return
+        self._empty = asyncio.get_running_loop().create_future()
+        timer = self.wheel.schedule(max(0.0, deadline - self.clock.monotonic()), self._cut_off)
+        try:
+            await self._empty
+        finally:
+            timer.cancel()
+            self._empty = None
+
+    def statistics(self) -> ServerStatistics:
+        return ServerStatistics(
+            connections=len(self.connections),
+            active=self.active,
+            connections_total=self.connections_total,
+            exchanges_total=self.exchanges_total,
+            refused_total=self.refused_total,
+            gone_total=self.gone_total,
+        )
+
+    def __repr__(self) -> str:
+        state = "draining" if self.draining else "listening" if self._servers else "closed"
+        return f"<HttpServer [{state}, connections {len(self.connections)}, active {self.active}]>"
+
+    def date(self) -> bytes:
+        """The value of a Date field, formed once a second."""
+        second = int(self.clock.now())
+        if second != self._date_second:
+            self._date_second = second
+            self._date = formatdate(second, usegmt=True).encode("ascii")
+        return self._date
+
+    def left(self, connection: ServerConnection) -> None:
+        """Called by a connection that is closed."""
+        self.connections.discard(connection)
+        if not self.connections and self._empty is not None and not self._empty.done():
+            self._empty.set_result(None)
+
+    def _connection(self) -> ServerConnection:
+        return ServerConnection(self)
+
+    def _cut_off(self) -> None:
+        for connection in list(self.connections):
+            connection.cut_off()
+
+
+class ServerConnection(asyncio.Protocol):
+    """One client connection.
+
+    Idle, or with one exchange, or discarding the rest of a body nobody wanted, or lingering: answered for the last
+    time and reading only so that the answer is not lost.
+    """
+
+    __slots__ = (
+        "_advancing",
+        "_client",
+        "_deadline",
+        "_discarded",
+        "_exchange",
+        "_lingering",
+        "_partial",
+        "_read_paused",
+        "_reader",
+        "_scheme",
+        "_server",
+        "_timer",
+        "_timer_at",
+        "_transport",
+        "_write_paused",
+        "expecting",
+        "settings",
+    )
+
+    def __init__(self, server: HttpServer) -> None:
+        self._server = server
+        self.settings = server.settings
+        self._reader = RequestReader(server.settings)
+        self._transport: asyncio.Transport
+        self._client = ""
+        self._scheme = "http"
+        self._exchange: Exchange | None = None
+        self._advancing = False
+        self._read_paused = False
+        self._write_paused = False
+        self._lingering = False
+        self._partial = False
+        self._discarded = 0
+        self._deadline = math.inf
+        self._timer_at = math.inf
+        self._timer: Timer | None = None
+        # Whether the client waits for 100 before it sends its body.
+        self.expecting = False
+
+    # The transport's calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        server = self._server
+        # uvloop's transports are no subclass of asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
+        server.connections.add(self)
+        server.connections_total += 1
+        self._transport.set_write_buffer_limits(high=self.settings.write_high_water)
+        peer = transport.get_extra_info("peername")
+        self._client = str(peer[0]) if isinstance(peer, tuple) and peer else ""
+        if transport.get_extra_info("sslcontext") is not None:
+            self._scheme = "https"
+        self._set_deadline(server.clock.monotonic() + self.settings.head_timeout)
+        if len(server.connections) > self.settings.max_connections or server.draining:
+            self._refuse(Refused(503, "too many connections"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lingering = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        exchange = self._exchange
+        if exchange is not None:
+            self._break_off(exchange)
+        self._server.left(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._lingering:
+            self._discard(len(data))
+            return
+        exchange = self._exchange
+        reader = self._reader
+        reader.receive(data)
+        if exchange is None:
+            if reader.body_ended:
+                self._advance()
+            else:
+                self._discard_body()
+        elif exchange.body_complete:
+            self._pause()
+        else:
+            self._read_body(exchange)
+
+    def eof_received(self) -> bool:
+        # As Go does: a client that closes its side is taken as gone. The transport closes itself.
+        return False
+
+    def pause_writing(self) -> None:
+        self._write_paused = True
+        self._set_deadline(self._server.clock.monotonic() + self.settings.write_timeout)
+        if self._exchange is not None and self._exchange.sink is not None:
+            self._exchange.sink.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._write_paused = False
+        exchange = self._exchange
+        if exchange is None:
+            self._set_deadline(self._server.clock.monotonic() + self.settings.keep_alive)
+            return
+        self._deadline = math.inf
+        if exchange.sink is not None:
+            exchange.sink.resume_writing()
+
+    # Requests.
+
+    def _advance(self) -> None:
+        """Handle what is buffered, one request after another, while each is answered at once."""
+        if self._advancing:
+            return
+        self._advancing = True
+        try:
+            for _ in range(self.settings.pipeline_burst):
+                head = self._reader.head()
+                if head is None:
+                    self._await_head()
+                    return
+                self._begin(head)
+                if self._exchange is not None or self._lingering or not self._reader.buffered:
+                    return
+                if not self._reader.body_ended:
+                    return
+            asyncio.get_running_loop().call_soon(self._continue)
+        except Refused as refused:
+            self._refuse(refused)
+        finally:
+            self._advancing = False
+
+    def _continue(self) -> None:
+        if self._exchange is None and not self._lingering and self._reader.body_ended:
+            self._advance()
+
+    def _await_head(self) -> None:
+        self._resume()
+        if self._reader.buffered and not self._partial:
+            self._partial = True
+            self._set_deadline(self._server.clock.monotonic() + self.settings.head_timeout)
+
+    def _begin(self, head: RequestHead) -> None:
+        server = self._server
+        now = server.clock.monotonic()
+        exchange = Exchange(self, head, self._client, self._scheme, now)
+        self._partial = False
+        self._deadline = math.inf
+        self.expecting = head.expects_continue and head.framing is not BodyFraming.NONE
+        if head.framing is not BodyFraming.NONE:
+            self._collect_body(exchange)
+        self._exchange = exchange
+        server.active += 1
+        server.exchanges_total += 1
+        try:
+            server.handler(exchange)
+        except Exception:
+            logger.exception("the handler of %r failed", exchange)
+            if exchange.responded:
+                exchange.abort()
+            else:
+                exchange.respond(500, [(b"content-type", b"text/plain")], b"Internal Server Error\n")
+
+    def _collect_body(self, exchange: Exchange) -> None:
+        """Hold what is there of the body before the handler is called. Raises Refused."""
+        reader = self._reader
+        data = reader.body() if not reader.body_ended else b""
+        if data:
+            self.expecting = False
+            exchange.body_arrived(data)
+        if reader.body_ended:
+            exchange.body_arrived_whole(reader.trailers)
+        elif exchange.bytes_received <= self.settings.hold_bytes:
+            self._resume()
+            self._set_deadline(exchange.received_at + self.settings.body_timeout)
+
+    def _read_body(self, exchange: Exchange) -> None:
+        reader = self._reader
+        try:
+            data = reader.body()
+        except Refused as refused:
+            self._refuse(refused)
+            return
+        if data:
+            self.expecting = False
+            exchange.body_arrived(data)
+        if exchange.finished:
+            return
+        if reader.body_ended:
+            self._deadline = math.inf
+            exchange.body_arrived_whole(reader.trailers)
+            if reader.buffered and self._exchange is exchange:
+                self._pause()
+        elif not self._read_paused:
+            self._set_deadline(self._server.clock.monotonic() + self.settings.body_timeout)
+
+    # What exchanges call.
+
+    def date(self) -> bytes:
+        return self._server.date()
+
+    def write(self, data: bytes) -> None:
+        self._transport.write(data)
+
+    def pause_body(self) -> None:
+        self._deadline = math.inf
+        self._pause()
+
+    def resume_body(self) -> None:
+        if self._read_paused and not self._lingering:
+            self._read_paused = False
+            self._transport.resume_reading()
+            self._set_deadline(self._server.clock.monotonic() + self.settings.body_timeout)
+
+    def stays_open(self, exchange: Exchange, ended: bool) -> bool:
+        """Whether the connection can take another request after this answer."""
+        if self._server.draining:
+            return False
+        return exchange.body_complete or not ended or self._worth_discarding()
+
+    def answer_ended(self, exchange: Exchange) -> None:
+        """The answer was written to its end."""
+        self._exchange = None
+        self._ended(exchange)
+        if not exchange.keep_alive or self._server.draining:
+            self._close(unread=not exchange.body_complete)
+        elif not exchange.body_complete:
+            self._discard_rest()
+        else:
+            if not self._write_paused:
+                self._deadline = self._server.clock.monotonic() + self.settings.keep_alive
+            if self._reader.buffered:
+                self._advance()
+            else:
+                self._resume()
+
+    def abort_exchange(self, exchange: Exchange) -> None:
+        self._exchange = None
+        self._lingering = True
+        self._transport.abort()
+        self._server.gone_total += 1
+        self._ended(exchange)
+
+    # Ends.
+
+    def _ended(self, exchange: Exchange) -> None:
+        self._server.active -= 1
+        exchange.finished = True
+        if exchange.on_finished is not None:
+            exchange.on_finished(exchange)
+
+    def _break_off(self, exchange: Exchange) -> None:
+        """The client is gone or its request broke off: tell everyone, once."""
+        self._exchange = None
+        self._server.gone_total += 1
+        exchange.finished = True
+        exchange.client_gone()
+        self._ended(exchange)
+
+    def _refuse(self, refused: Refused) -> None:
+        """Answer a message that cannot be taken, if it can still be answered, and close."""
+        self._server.refused_total += 1
+        exchange = self._exchange
+        responded = False
+        if exchange is not None:
+            responded = exchange.responded
+            if not responded:
+                exchange.status = refused.status
+            self._break_off(exchange)
+        if responded:
+            self._lingering = True
+            self._transport.abort()
+            return
+        body = refused.reason.encode("latin-1", "replace") + b"\n"
+        self._transport.write(
+            b"%bcontent-type: text/plain\r\ncontent-length: %d\r\ndate: %b\r\nconnection: close\r\n\r\n%b"
+            % (STATUS_LINES[refused.status], len(body), self.date(), body)
+        )
+        self._close(unread=True)
+
+    def _close(self, *, unread: bool) -> None:
+        """Close once the answer is out; with bytes `unread` only after reading on a little."""
+        if self._lingering:
+            return
+        self._lingering = True
+        limit = self.settings.linger if unread else self.settings.write_timeout
+        self._set_deadline(self._server.clock.monotonic() + limit)
+        if not unread or not self._transport.can_write_eof():
+            self._transport.close()
+            return
+        self._transport.write_eof()
+        self._discarded = 0
+        self._resume()
+
+    def _discard(self, size: int) -> None:
+        self._discarded += size
+        if self._discarded > self.settings.discard_bytes:
+            self._transport.abort()
+
+    def _worth_discarding(self) -> bool:
+        remaining = self._reader.remaining
+        return not self.expecting and remaining is not None and remaining <= self.settings.discard_bytes
+
+    def _discard_rest(self) -> None:
+        """The answer came before the body's end: read the rest away if it is small, else close."""
+        if not self._worth_discarding():
+            self._close(unread=True)
+            return
+        self._set_deadline(self._server.clock.monotonic() + self.settings.linger)
+        self._resume()
+        if self._reader.buffered:
+            self._discard_body()
+
+    def _discard_body(self) -> None:
+        self._reader.body()
+        if self._reader.body_ended:
+            self._deadline = self._server.clock.monotonic() + self.settings.keep_alive
+            if self._reader.buffered:
+                self._advance()
+
+    def drain(self) -> None:
+        """Called when the server drains."""
+        if self._exchange is None and not self._partial and not self._lingering:
+            self._close(unread=False)
+
+    def cut_off(self) -> None:
+        self._lingering = True
+        self._transport.abort()
+
+    def _pause(self) -> None:
+        if not self._read_paused:
+            self._read_paused = True
+            self._transport.pause_reading()
+
+    def _resume(self) -> None:
+        if self._read_paused:
+            self._read_paused = False
+            self._transport.resume_reading()
+
+    # Deadlines.
+
+    def _set_deadline(self, deadline: float) -> None:
+        self._deadline = deadline
+        if deadline < self._timer_at or self._timer is None:
+            self._arm(deadline)
+
+    def _arm(self, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = at
+        self._timer = self._server.wheel.schedule(at - self._server.clock.monotonic(), self._time_out)
+
+    def _time_out(self) -> None:
+        now = self._server.clock.monotonic()
+        if now < self._deadline:
+            # No deadline set later is nearer than this one: keep_alive is what an exchange's end sets.
+            self._arm(min(self._deadline, now + self.settings.keep_alive))
+            return
+        self._timer = None
+        exchange = self._exchange
+        if self._lingering or self._write_paused:
+            self._transport.abort()
+        elif exchange is not None:
+            self._refuse(Refused(408, "the request's body took too long"))
+        elif self._partial:
+            self._refuse(Refused(408, "the request's head took too long"))
+        else:
+            self._close(unread=False)

@@ -1,0 +1,292 @@
+"""One keep-alive connection to a back end, and the reading of its answers.
+
+A connection is idle in its pool or serves one user. It goes back to the pool only when the request was sent whole
+and the answer read whole, keep-alive was agreed, and not one byte too much came; in every other case it is closed,
+since what is left on it could be taken for the next answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol, cast
+
+import httptools
+
+from upwell.runtime.http.messages import (
+    HOP_BY_HOP,
+    Headers,
+    connection_options,
+    end_to_end,
+    end_to_end_trailers,
+    listed_fields,
+)
+
+if TYPE_CHECKING:
+    from upwell.runtime.http.upstream import UpstreamPool
+
+_FRAMING = HOP_BY_HOP | {b"content-length"}
+
+
+class User(Protocol):
+    """Waits for a connection, then sends a request on it and takes the answer."""
+
+    @property
+    def waiting(self) -> bool:
+        """False once it no longer wants a connection."""
+        ...
+
+    def connected(self, connection: UpstreamConnection) -> None: ...
+
+    def connect_failed(self, cause: str) -> None: ...
+
+    def informed(self, status: int, headers: Headers) -> None:
+        """An informational answer (1xx) before the real one."""
+        ...
+
+    def answer(self, status: int, headers: Headers, length: int | None, data: bytes, ended: bool) -> None:
+        """The head of the answer with its end-to-end fields, and what of the body came with it.
+
+        `length` is the declared Content-Length, which is not among `headers`.
+        """
+        ...
+
+    def answer_data(self, data: bytes, ended: bool) -> None:
+        """More of the body, or its end."""
+        ...
+
+    def lost(self, cause: str, malformed: bool) -> None:
+        """The connection broke or, `malformed`, what came was not one clear answer. It is closed."""
+        ...
+
+    def pause_sending(self) -> None:
+        """The back end does not keep up with the request."""
+        ...
+
+    def resume_sending(self) -> None: ...
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """Made by an `UpstreamPool`; its user calls `begin`, `write`, then `done`."""
+
+    __slots__ = (
+        "_bodiless",
+        "_complete",
+        "_fields",
+        "_head",
+        "_interim",
+        "_keep_alive",
+        "_open_ended",
+        "_parser",
+        "_parts",
+        "_pool",
+        "_reading_paused",
+        "_status",
+        "_surplus",
+        "_transport",
+        "_user",
+        "closed",
+        "idle_since",
+        "served",
+        "write",
+    )
+
+    def __init__(self, pool: UpstreamPool) -> None:
+        self._pool = pool
+        self._transport: asyncio.Transport
+        self._user: User | None = None
+        self._bodiless = False
+        self._reading_paused = False
+        self.write: Callable[[bytes], None]
+        self.closed = False
+        self.idle_since = 0.0
+        self.served = 0
+        self._fields: Headers = []
+        self._parts: list[bytes] = []
+        self._renew()
+
+    def _renew(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self._reset()
+
+    def _reset(self) -> None:
+        self._fields = []
+        self._head: Headers | None = None
+        self._status = 0
+        self._interim = False
+        self._complete = False
+        self._surplus = False
+        self._keep_alive = False
+        self._open_ended = False
+
+    # What its user calls.
+
+    def begin(self, user: User, bodiless: bool) -> None:
+        """Serve `user` from now on; `bodiless` when the answer has no body whatever it says, as for HEAD."""
+        self._user = user
+        self._bodiless = bodiless
+
+    @property
+    def trailers(self) -> Headers:
+        """Trailer fields of the answer that just ended."""
+        return end_to_end_trailers(self._fields) if self._fields else []
+
+    def done(self, *, request_complete: bool) -> None:
+        """The answer is complete: the connection goes back to the pool, or is closed."""
+        self._user = None
+        self.served += 1
+        if not (request_complete and self._complete and self._keep_alive) or self._surplus or self.closed:
+            self.close()
+            return
+        if self._bodiless:
+            self._renew()
+        else:
+            self._reset()
+        self.resume_reading()
+        self._pool.release(self)
+
+    def pause_reading(self) -> None:
+        if not self._reading_paused and not self.closed:
+            self._reading_paused = True
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._reading_paused and not self.closed:
+            self._reading_paused = False
+            self._transport.resume_reading()
+
+    def close(self) -> None:
+        """Close at once; what the back end had still to say is not wanted."""
+        self._user = None
+        if not self.closed:
+            self.closed = True
+            self._transport.abort()
+
+    # The transport's calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are no subclass of asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
+        self.write = self._transport.write
+        self._transport.set_write_buffer_limits(high=self._pool.settings.write_high_water)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+        user, self._user = self._user, None
+        self._pool.gone(self)
+        if user is None:
+            return
+        if self._open_ended and exc is None:
+            self._complete = True
+            user.answer_data(b"", True)
+        else:
+            user.lost(str(exc) if exc is not None else "the connection was closed", False)
+
+    def eof_received(self) -> bool:
+        return False
+
+    def pause_writing(self) -> None:
+        if self._user is not None:
+            self._user.pause_sending()
+
+    def resume_writing(self) -> None:
+        if self._user is not None:
+            self._user.resume_sending()
+
+    def data_received(self, data: bytes) -> None:
+        user = self._user
+        if user is None:
+            self._pool.drop(self)
+            self.close()
+            return
+        had_head = self._head is not None
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._break("an upgrade that was not asked for")
+            return
+        except httptools.HttpParserError as error:
+            if not self._complete:
+                self._break(f"malformed answer: {error}")
+                return
+            self._surplus = True
+        if self._head is None:
+            return
+        parts = self._parts
+        if not parts:
+            body = b""
+        else:
+            body = parts[0] if len(parts) == 1 else b"".join(parts)
+            parts.clear()
+        if not had_head:
+            self._deliver_head(user, body)
+        elif body or self._complete:
+            user.answer_data(body, self._complete)
+
+    def _deliver_head(self, user: User, body: bytes) -> None:
+        headers: Headers = []
+        length: int | None = None
+        coding: bytes | None = None
+        options: frozenset[bytes] = frozenset()
+        assert self._head is not None
+        for field in self._head:
+            name = field[0]
+            if name not in _FRAMING:
+                headers.append(field)
+            elif name == b"content-length":
+                length = int(field[1])
+            elif name == b"transfer-encoding":
+                coding = field[1].lower() if coding is None else b"several"
+            elif name == b"connection":
+                options = options | connection_options([field])
+        if coding is not None and coding != b"chunked":
+            self._break("malformed answer: a transfer coding other than chunked")
+            return
+        listed = listed_fields(options)
+        if listed:
+            headers = [field for field in headers if field[0] not in listed]
+        if self._bodiless or self._status == 204 or self._status == 304:
+            self._surplus = self._surplus or body != b""
+            self._complete = True
+            body = b""
+        else:
+            self._open_ended = length is None and coding is None
+        user.answer(self._status, headers, length, body, self._complete)
+
+    def _break(self, cause: str) -> None:
+        user = self._user
+        self.close()
+        if user is not None:
+            user.lost(cause, True)
+
+    # The parser's calls.
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            self._surplus = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._fields.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        if self._complete:
+            return
+        status = self._parser.get_status_code()
+        fields, self._fields = self._fields, []
+        if status < 200:
+            self._interim = True
+            if self._user is not None and status != 101:
+                self._user.informed(status, end_to_end(fields))
+            return
+        self._status = status
+        self._head = fields
+        self._keep_alive = self._parser.should_keep_alive()
+
+    def on_body(self, data: bytes) -> None:
+        self._parts.append(data)
+
+    def on_message_complete(self) -> None:
+        if self._interim:
+            self._interim = False
+        else:
+            self._complete = True
