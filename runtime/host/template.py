@@ -1,7 +1,9 @@
 """A template: a process forked from the zygote that has imported one revision's module and forks its replicas.
 
-It has no event loop and no thread; it waits in one blocking read. A replica is forked twice, the process between
-ending at once, so that the zygote is its parent and an evicted template takes none with it. A module that started
+It has no event loop and no thread. A replica is forked twice, the process between ending at once, so that the
+zygote is its parent and an evicted template takes none with it. The first of the two forks is done ahead: a
+standby, the template's child, waits for the command in its stead, and so only one fork (1 ms) stands between a
+command and its replica. A module that started
 threads or opened what must not be shared is told to the platform instead of being forked; commands that came
 before that was known go back with their descriptors.
 """
@@ -24,6 +26,10 @@ from upwell.runtime.clock import SystemClock
 from upwell.runtime.host import linux, replica
 from upwell.runtime.host.source import FunctionSource
 from upwell.runtime.host.wire import Message, Received, Wire
+
+FORKED = 0
+ENDED = 10
+"""A standby's exit codes: its command is carried out, or the platform has closed the socket."""
 
 SINGLE_THREADED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """Numeric libraries start threads while they are imported unless these say 1."""
@@ -122,35 +128,39 @@ def _return_commands(wire: Wire) -> int:
 
 
 def _fork_replicas(function: replica.Function, wire: Wire, zygote: int) -> int:
-    while (batch := wire.read()) is not None:
-        for received in batch:
-            _fork_replica(function, received, wire, zygote)
-    return 0
+    """Keep one standby until the platform closes the socket."""
+    code = FORKED
+    while code == FORKED:
+        template = os.getpid()
+        standby = os.fork()
+        if standby == 0:
+            linux.die_with_parent(signal.SIGKILL)
+            os._exit(_stand_by(function, wire, zygote) if os.getppid() == template else ENDED)
+        code = os.waitstatus_to_exitcode(os.waitpid(standby, 0)[1])
+    return 0 if code == ENDED else 1
+
+
+def _stand_by(function: replica.Function, wire: Wire, zygote: int) -> int:
+    """Wait for a command, fork its replica and end; the next command is the next standby's."""
+    batch: list[Received] = []
+    while not batch or wire.has_partial:
+        further = wire.read()
+        if further is None:
+            return ENDED
+        batch += further
+    for received in batch:
+        _fork_replica(function, received, wire, zygote)
+    return FORKED
 
 
 def _fork_replica(function: replica.Function, received: Received, wire: Wire, zygote: int) -> None:
     message, descriptors = received
     picked_up = SystemClock().monotonic()
-    between = 0
     with contextlib.suppress(OSError):  # no memory or no process to be had: the closing channel tells
-        between = os.fork()
-        if between == 0:
-            _be_between()
+        if os.fork() == 0:
             wire.close()
             listener, channel = (socket.socket(fileno=descriptor) for descriptor in descriptors)
             start = replica.Start(message["name"], message["sent"], picked_up, zygote)
             replica.run(function, listener, channel, start)
     for descriptor in descriptors:
         os.close(descriptor)
-    if between:
-        os.waitpid(between, 0)
-
-
-def _be_between() -> None:
-    """Fork once more and end; only the grandchild returns."""
-    try:
-        grandchild = os.fork()
-    except OSError:
-        os._exit(1)
-    if grandchild:
-        os._exit(0)

@@ -43,6 +43,11 @@ class Wire:
         self._partial = b""
         self._descriptors: deque[int] = deque()
 
+    @property
+    def has_partial(self) -> bool:
+        """Whether the last read ended amid a message."""
+        return bool(self._partial)
+
     def read(self) -> list[Received] | None:
         """What one read completes, which may be nothing; None when the other end is gone.
 

@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 from uvicorn.config import Config
 from uvicorn.lifespan.on import LifespanOn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from upwell.runtime.clock import Clock
@@ -78,17 +78,19 @@ class DrainingProtocol(HttpToolsProtocol):
     def begin_drain(self) -> None:
         """Answer what is under way, then end: by the peer's hand or after a short idle time."""
         self.timeout_keep_alive = self.server_state.drain_idle_seconds  # type: ignore[assignment]
-        if self.cycle is None or self.cycle.response_complete:
+        cycle = self._current()
+        if cycle is None or cycle.response_complete:
             self._unset_keepalive_if_required()
             self._look_again(self.timeout_keep_alive)
-        elif not self.cycle.response_started:
-            self.cycle.keep_alive = False
+        elif not cycle.response_started:
+            cycle.keep_alive = False
 
     def on_headers_complete(self) -> None:
         """The last response of a draining connection tells the peer that it is the last."""
         super().on_headers_complete()
-        if (self.server_state.draining or self._receiving_shut) and self.cycle is not None:
-            self.cycle.keep_alive = False
+        cycle = self._current()
+        if cycle is not None and (self.server_state.draining or self._receiving_shut):
+            cycle.keep_alive = False
 
     def timeout_keep_alive_handler(self) -> None:
         """Close an idle connection, unless a request has arrived that the loop has not read yet."""
@@ -108,7 +110,11 @@ class DrainingProtocol(HttpToolsProtocol):
 
     def eof_received(self) -> bool | None:  # type: ignore[override]  # uvicorn never keeps a half-closed one
         """Stay open for the answer when the end was of our own making."""
-        return self._receiving_shut and self.cycle is not None and not self.cycle.response_complete
+        cycle = self._current()
+        return self._receiving_shut and cycle is not None and not cycle.response_complete
+
+    def _current(self) -> RequestResponseCycle | None:
+        return self.cycle  # none before the first request, which uvicorn's annotation does not say
 
     def _look_again(self, seconds: float) -> None:
         self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)

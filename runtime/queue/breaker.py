@@ -1,7 +1,7 @@
 """The breaker: how many requests run in one replica at once, and how many may wait for that.
 
 Hard `containerConcurrency` with a queue of ten times as many, as Knative's queue-proxy has it; what exceeds both
-is refused. Waiting requests are admitted in the order in which they came. A request that is cancelled while it waits
+is refused. Waiting requests are admitted in the order in which they came. One that is cancelled while it waits
 leaves the queue; one that is cancelled just as it is admitted passes its slot on. One breaker belongs to one event
 loop and is used from its thread only.
 """
