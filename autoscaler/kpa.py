@@ -2,9 +2,9 @@
 
 Every tick the mean demand over a long (stable) and a short (panic) window is divided by the target per replica.
 Demand over the short window of `panic_threshold` times what is ready means panic: until the stable window has
-passed without such demand the greater of both wishes counts and the scale never sinks. Rates bound each step, and a
-scale-down delay takes the greatest wish of a while. Pure: state goes in, a decision with the next state comes out.
-After Knative Serving's pkg/autoscaler/scaling, which the golden data was recorded from.
+passed without such demand the greater of both wishes counts and the scale never sinks. Rates bound each step, and
+a scale-down delay takes the greatest wish of a while. Pure: state goes in, a decision with the next state comes
+out. After Knative Serving's pkg/autoscaler/scaling, which the golden data was recorded from.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ def decide(settings: RevisionSettings, state: State, inputs: Inputs, now: float)
             stable = panic = 0.0
             missing = None
         panic = max(panic, in_flight)
+        if inputs.ready + inputs.starting == 0:
+            stable = max(stable, in_flight)  # from zero no history speaks against it
     if missing is not None:
         return _undecided(settings, state, inputs, missing, now)
 

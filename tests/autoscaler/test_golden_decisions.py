@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
 from support import golden
 from upwell.autoscaler import kpa
 from upwell.autoscaler.decision import Decision, Inputs, Missing, State
