@@ -20,7 +20,9 @@ class RunConsole:
 
     def serving(self, url: str, port: int, admin_port: int) -> None:
         """The function answers from now on."""
-        self._print(click.style("●", fg="green") + f" {click.style(url, bold=True)}  (also http://localhost:{port})")
+        self._print(
+            click.style("●", fg="green") + f" {click.style(url, bold=True)}  (also http://localhost:{port})"
+        )
         self._print(f"  metrics at http://127.0.0.1:{admin_port}/metrics; Ctrl-C ends it")
 
     def stopping(self) -> None:
@@ -28,8 +30,9 @@ class RunConsole:
         self._print("stopping")
 
     def decided(self, decision: Decision) -> None:
-        """Keep why a revision is scaled, for the line that follows."""
-        self._why[decision.revision] = decision.sentence()
+        """Keep why a revision is scaled down, for the line that follows."""
+        if decision.scale is not None and decision.scale < decision.ready:
+            self._why[decision.revision] = decision.sentence()
 
     def replica_changed(self, replica: Replica) -> None:
         """A line for a replica that became ready or left."""
@@ -39,7 +42,7 @@ class RunConsole:
             self._print(f"{click.style('↑', fg='green')} {replica.revision} {count} ready  {phases}")
         elif replica.ready_at is not None and replica.state is ReplicaState.DRAINING:
             count = self._count(replica, -1)
-            why = self._why.get(replica.revision, "")
+            why = self._why.pop(replica.revision, "")
             self._print(f"{click.style('↓', fg='yellow')} {replica.revision} {count} ready  {why}")
 
     def replica_exited(self, exit: Exit) -> None:

@@ -31,7 +31,9 @@ def _flag(option: Option) -> Callable[[Function], Function]:
     explanation = f"{option.explanation}  [default: {default}; env: {option.variable}]"
     if option.type is bool:
         return click.option(f"{option.flag}/--no-{option.flag[2:]}", option.name, default=None, help=explanation)
-    return click.option(option.flag, option.name, type=str, default=None, metavar=_metavar(option), help=explanation)
+    return click.option(
+        option.flag, option.name, type=str, default=None, metavar=_metavar(option), help=explanation
+    )
 
 
 def _metavar(option: Option) -> str:

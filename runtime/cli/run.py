@@ -14,7 +14,7 @@ from typing import Any, Final
 import click
 import uvloop
 
-from upwell.functions.api.serving import Service
+from upwell.functions.api.serving import Defaults, Service, with_defaults
 from upwell.functions.errors import InvalidSettings
 from upwell.functions.project import Project, bundle, locate
 from upwell.runtime.cli.console import RunConsole
@@ -90,7 +90,7 @@ def service(project: Project, reference: SourceReference, environment: dict[str,
             "spec": {"template": template},
         }
     )
-    return declared.manifest()
+    return with_defaults(declared, Defaults()).to_manifest()
 
 
 async def _serve(

@@ -8,7 +8,7 @@ they stand between a held request and the replica that will answer it.
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -76,7 +76,7 @@ class ObjectStore(Protocol):
         """Remove the object and whatever names it as its controlling owner. Raises NotFound."""
         ...
 
-    def watch(self, *kinds: str) -> AsyncIterator[ObjectChange]:
+    def watch(self, *kinds: str) -> AsyncGenerator[ObjectChange]:
         """Every object of these kinds once, then every change; ends when the iterator is closed."""
         ...
 

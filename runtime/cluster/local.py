@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from upwell.autoscaler.stats import Report
-from upwell.functions.errors import InvalidFunction, UpwellError
+from upwell.functions.errors import UpwellError
 from upwell.runtime.clock import Clock
 from upwell.runtime.cluster.deployments import function_source
 from upwell.runtime.cluster.interface import (
@@ -42,8 +42,10 @@ from upwell.runtime.host.launcher import (
     ExitStatus,
     FunctionSource,
     HostLauncher,
+    LoadFailed,
     ReplicaProcess,
     Template,
+    TemplateState,
 )
 from upwell.runtime.http.connect import Endpoint
 
@@ -247,7 +249,8 @@ class LocalCluster:
         revision = deployed.source.revision
         self._templates[revision] = deployed
         self._templates.move_to_end(revision)
-        if deployed.template is None:
+        usable = (TemplateState.LOADING, TemplateState.LOADED, TemplateState.FRESH)
+        if deployed.template is None or deployed.template.state not in usable:
             deployed.template = self._launcher.load(deployed.source)
             self._spawn(self._follow_load(deployed, deployed.template))
         while len(self._templates) > self._settings.templates:
@@ -261,11 +264,14 @@ class LocalCluster:
         revision = deployed.source.revision
         try:
             result = await template.loaded
-        except InvalidFunction as error:
-            _log.error("the function cannot be loaded", extra={"revision": revision, "error": str(error)})
-            if deployed.template is template:
-                deployed.template = None
-                self._templates.pop(revision, None)
+        except LoadFailed as error:
+            if template.state is TemplateState.EVICTED:
+                return
+            _log.error(
+                "the function cannot be loaded",
+                extra={"revision": revision, "error": str(error), "traceback": error.traceback},
+            )
+            self._templates.pop(revision, None)
             # The same source fails the same way: nobody need wait for a second attempt.
             deployed.failures = max(1, deployed.failures)
             self._start_failed(deployed, str(error))
@@ -310,15 +316,18 @@ class LocalCluster:
         replica = Replica(
             name=f"{revision.partition('/')[2]}-{token}",
             revision=revision,
-            endpoint=Endpoint.unix(str(path)),
+            endpoint=Endpoint(path=str(path)),
             state=ReplicaState.STARTING,
             started_at=self._clock.now(),
         )
         running = _Running(self, deployed, replica, path)
         deployed.running[replica.name] = running
         self._tell(replica)
-        with listener:
+        try:
             running.process = self._template(deployed).start_replica(replica.name, listener, running)
+        except UpwellError as error:
+            listener.close()
+            self.ended(running, ExitStatus(None, None, False, str(error)))
 
     def became_ready(self, running: _Running) -> None:
         """Called by a replica's process."""

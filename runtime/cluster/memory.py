@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from datetime import UTC, datetime
 
 from upwell.functions.errors import Conflict, NotFound
@@ -112,7 +112,7 @@ class MemoryStore:
         for owned in self._owned_by(uid):
             await self.delete(owned)
 
-    async def watch(self, *kinds: str) -> AsyncIterator[ObjectChange]:
+    async def watch(self, *kinds: str) -> AsyncGenerator[ObjectChange]:
         wanted = frozenset(kinds)
         watch = _Watch(wanted, {k: d for k, d in sorted(self._objects.items()) if k.kind in wanted})
         self._watches.append(watch)

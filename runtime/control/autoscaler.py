@@ -51,7 +51,7 @@ class AutoscalerLoop:
         decided: Callable[[Decision], None] = lambda decision: None,
     ) -> None:
         self.config = config
-        self.engine = Engine(config)
+        self.engine = Engine()
         self._cluster = cluster
         self._clock = clock
         self._decided = decided
@@ -117,7 +117,7 @@ class AutoscalerLoop:
 
     def _act(self, decision: Decision) -> None:
         self._decided(decision)
-        if decision.valid:
+        if decision.scale is not None:
             self._cluster.scale(decision.revision, decision.scale, reason=decision.sentence())
 
     def _ready(self, revision: str) -> int:

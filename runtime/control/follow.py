@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Protocol
 
+from upwell.runtime.cluster.deployments import DEFAULT_TIMEOUT_SECONDS
 from upwell.runtime.cluster.interface import Manifest, ObjectKey, ObjectStore
 from upwell.runtime.control.ingress import route_table
 from upwell.runtime.gateway.activator import RevisionLimits
@@ -77,6 +78,6 @@ def _limits(revision: Manifest, burst_threshold: int) -> RevisionLimits:
     spec = revision["spec"]
     return RevisionLimits(
         container_concurrency=int(spec.get("containerConcurrency") or 0),
-        timeout_seconds=float(spec.get("timeoutSeconds") or RevisionLimits.timeout_seconds),
+        timeout_seconds=float(spec.get("timeoutSeconds") or DEFAULT_TIMEOUT_SECONDS),
         burst_threshold=max(1, burst_threshold),
     )

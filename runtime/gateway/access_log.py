@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Protocol
 
 from upwell.runtime.clock import Clock
-from upwell.runtime.http.server import Exchange
+from upwell.runtime.http.exchange import Exchange
 
 if TYPE_CHECKING:
     from upwell.runtime.gateway.call import Call

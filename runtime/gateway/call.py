@@ -16,9 +16,9 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from upwell.runtime.gateway.activator import Backend, Rejection
+from upwell.runtime.http.exchange import Exchange
 from upwell.runtime.http.forward import Forwarding, Outcome, OutcomeKind, forward
 from upwell.runtime.http.messages import Headers
-from upwell.runtime.http.server import Exchange
 from upwell.runtime.timers import Timer
 
 if TYPE_CHECKING:
@@ -136,11 +136,11 @@ class Call:
 
     def completed(self, outcome: Outcome) -> None:
         """The exchange with the replica is over, well or not."""
-        backend = self.backend
-        if backend is None:
-            return
         self.forwarding = None
         kind = outcome.kind
+        backend = self.backend
+        if backend is None or kind is OutcomeKind.CANCELLED:  # our own doing
+            return
         if kind is OutcomeKind.COMPLETE:
             self._finish(outcome.status, "")
         elif kind is OutcomeKind.CLIENT_GONE:
@@ -153,9 +153,9 @@ class Call:
             self.gateway.suspend(backend, SUSPEND_SECONDS)
             self._again()
         elif self.exchange.responded:
-            self._finish(outcome.status, kind.value)
+            self._finish(outcome.status, kind.name.lower())
         else:
-            self._answer(502, kind.value, "the replica failed before it answered\n")
+            self._answer(502, kind.name.lower(), "the replica failed before it answered\n")
 
     def _may_retry(self, outcome: Outcome) -> bool:
         exchange = self.exchange
@@ -181,14 +181,14 @@ class Call:
     def _expired_forwarding(self) -> None:
         """The replica let its own deadline and the margin pass: its event loop is blocked."""
         forwarding, backend = self.forwarding, self.backend
+        assert forwarding is not None
         assert backend is not None
-        if self.exchange.responded:
-            self.exchange.abort()
+        answered = self.exchange.responded
+        forwarding.cancel()
+        if answered:
             self._finish(504, "timeout_replica")
         else:
             self._answer(504, "timeout_replica", "activator request timeout\n")
-        if forwarding is not None:
-            forwarding.cancel()
         self.gateway.replace(backend.replica)
 
     def _gone(self) -> None:
@@ -236,4 +236,4 @@ class Call:
     def _server_timing(self) -> str:
         waited = (self.dispatched_at - self.exchange.received_at) * 1000
         phases = self.backend.replica.phases if self.backend is not None else {}
-        return ", ".join([f"wait;dur={waited:.1f}", *(f"{name};dur={ms:.1f}" for name, ms in phases.items())])
+        return ", ".join([f"queue;dur={waited:.1f}", *(f"{name};dur={ms:.1f}" for name, ms in phases.items())])

@@ -20,7 +20,7 @@ from upwell.runtime.gateway.activator import Activator, Backend, RevisionLimits
 from upwell.runtime.gateway.call import Call
 from upwell.runtime.gateway.metrics import CallCounters
 from upwell.runtime.gateway.routes import RouteTable
-from upwell.runtime.http.server import Exchange
+from upwell.runtime.http.exchange import Exchange
 from upwell.runtime.http.settings import HttpSettings
 from upwell.runtime.http.upstream import UpstreamPool
 from upwell.runtime.timers import TimerWheel
@@ -205,7 +205,7 @@ class Gateway:
         entry = self.revisions.get(replica.revision)
         if replica.state is ReplicaState.READY:
             if entry is not None:
-                pool = UpstreamPool(replica.endpoint, self._http, asyncio.get_running_loop())
+                pool = UpstreamPool(replica.endpoint, self._http, self.clock, self.timers)
                 self._pools[replica.name] = pool
                 entry.activator.set_ready(replica, pool)
                 entry.reset_poke()

@@ -9,17 +9,15 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
-from itertools import accumulate
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from upwell.runtime.measures import BUCKETS, LABELS, cumulative, revision_labels
+
 if TYPE_CHECKING:
     from upwell.runtime.gateway.gateway import Gateway
-
-BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
-"""Upper bounds in seconds: fine where a warm function answers, and reaching the default timeout."""
 
 
 class CallCounters:
@@ -50,21 +48,6 @@ class CallCounters:
         return sum(self.statuses.values())
 
 
-def histogram_buckets(counts: Iterable[int]) -> list[tuple[str, float]]:
-    """Cumulative (upper bound, count) pairs for Prometheus from per-bucket counts in the order of BUCKETS."""
-    bounds = [*(str(bound) for bound in BUCKETS), "+Inf"]
-    return [(bound, float(count)) for bound, count in zip(bounds, accumulate(counts), strict=True)]
-
-
-def revision_labels(revision: str) -> list[str]:
-    """The values of the labels k8s_namespace_name and kn_revision_name."""
-    namespace, _, name = revision.partition("/")
-    return [namespace, name]
-
-
-LABELS: Final = ["k8s_namespace_name", "kn_revision_name"]
-
-
 class GatewayCollector(Collector):
     """The gateway's families for a Prometheus registry."""
 
@@ -76,7 +59,7 @@ class GatewayCollector(Collector):
         duration = HistogramMetricFamily(
             "upwell_gateway_request_duration_seconds",
             "From the request's head to the end of its answer.",
-            labels=LABELS,
+            labels=list(LABELS),
         )
         responses = CounterMetricFamily(
             "upwell_gateway_requests",
@@ -89,16 +72,18 @@ class GatewayCollector(Collector):
             labels=[*LABELS, "reason"],
         )
         cold = CounterMetricFamily(
-            "upwell_gateway_cold_starts", "Requests that waited for a revision without a replica.", labels=LABELS
+            "upwell_gateway_cold_starts",
+            "Requests that waited for a first replica.",
+            labels=list(LABELS),
         )
-        queued = GaugeMetricFamily("kn_revision_request_queued", "Requests held for a free slot.", labels=LABELS)
-        active = GaugeMetricFamily("kn_revision_request_active", "Requests at replicas.", labels=LABELS)
+        queued = GaugeMetricFamily("kn_revision_request_queued", "Requests that wait.", labels=list(LABELS))
+        active = GaugeMetricFamily("kn_revision_request_active", "Requests at replicas.", labels=list(LABELS))
         unrouted = CounterMetricFamily("upwell_gateway_unrouted_requests", "Requests that no route matched.")
         unrouted.add_metric([], self._gateway.unrouted)
         for revision, entry in self._gateway.statistics().items():
             labels = revision_labels(revision)
             counters = entry.counters
-            duration.add_metric(labels, histogram_buckets(counters.buckets), counters.seconds)
+            duration.add_metric(labels, cumulative(counters.buckets), counters.seconds)
             _add_each(responses, labels, counters.statuses)
             _add_each(rejected, labels, counters.reasons)
             cold.add_metric(labels, counters.cold)

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -18,6 +17,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from upwell.runtime.clock import Clock
+from upwell.runtime.cluster.metrics import ReplicaCollector
+from upwell.runtime.control.metrics import AutoscalerCollector
 from upwell.runtime.gateway.metrics import GatewayCollector
 from upwell.runtime.http.asgi import ServeSettings, serve
 
@@ -35,24 +36,19 @@ class AdminPage:
         self._clock = clock
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(GatewayCollector(platform.gateway))
-        for collector in self._collectors():
-            self._registry.register(collector)
+        self._registry.register(ReplicaCollector(platform.cluster))
+        self._registry.register(AutoscalerCollector(platform.autoscaler.engine))
+        ProcessCollector(registry=self._registry)
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.port = 0
-
-    def _collectors(self) -> Iterable[ReplicaCollector | AutoscalerCollector]:
-        yield ReplicaCollector(self._platform.cluster)
-        yield AutoscalerCollector(self._platform.autoscaler.engine)
 
     async def start(self, listener: socket.socket) -> None:
         """Serve on `listener`, which is closed in `stop`."""
         self.port = int(listener.getsockname()[1])
         app = Starlette(routes=[Route("/metrics", self._metrics), Route("/healthz", self._health)])
         self._task = asyncio.create_task(
-            serve(
-                app, listener, self._stopping, settings=ServeSettings(), clock=self._clock, grace=STOP_SECONDS
-            ),
+            serve(app, listener, self._stopping, settings=ServeSettings(), clock=self._clock, grace=STOP_SECONDS),
             name="admin",
         )
 

@@ -52,14 +52,14 @@ class UpSettings:
     """What an operator of a laptop platform may choose."""
 
     port: int = setting(8080, "Port of the gateway; 0 takes a free one.")
-    host: tuple[str, ...] = setting(LOOPBACK, "Addresses to listen on. The default is reachable from this machine alone.")
+    host: tuple[str, ...] = setting(LOOPBACK, "Addresses to listen on; by default this machine alone reaches it.")
     admin_port: int = setting(9090, "Port of metrics and health on 127.0.0.1; 0 takes a free one.")
     domains: tuple[str, ...] = setting(
         ("localhost", "example.com"), "A function answers on NAME.NAMESPACE. of each; the first makes its URL."
     )
     templates: int = setting(32, "Imported functions kept ready to fork, about 10 MB of private memory each.")
     drain_seconds: float = setting(10.0, "What requests under way get when the platform stops.")
-    show_errors: bool = setting(False, "Answer an exception with its traceback. Only where every caller may see it.")
+    show_errors: bool = setting(False, "Answer an exception with its traceback, which every caller then sees.")
 
 
 class Platform:
@@ -229,4 +229,3 @@ def _bind_one(family: socket.AddressFamily, host: str, port: int) -> socket.sock
         listener.close()
         raise
     return listener
-
