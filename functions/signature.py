@@ -197,8 +197,10 @@ def _underlying(target: object) -> object:
 
 
 def _describe(target: object) -> str:
-    name = getattr(target, "__qualname__", None) or type(target).__qualname__
-    return f"{name}{inspect.signature(target)}" if callable(target) else name
+    name = getattr(target, "__qualname__", None) or getattr(
+        _underlying(target), "__qualname__", type(target).__qualname__
+    )
+    return f"{name}{inspect.signature(target)}" if callable(target) else str(name)
 
 
 def _refusal(target: object, what: str) -> InvalidFunction:
