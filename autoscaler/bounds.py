@@ -61,8 +61,7 @@ def bound(
         reasons = (*reasons, reason) if reason else reasons
     if decision.in_flight is not None and scale is not None and scale <= decision.ready + decision.starting:
         scale, reasons = None, (*reasons, Bound.POKE_ONLY_RAISES)
-    return replace(
-        decision,
+    return decision._replace(
         revision=revision,
         scale=scale,
         bounds=reasons,
@@ -168,5 +167,8 @@ def _follow(settings: RevisionSettings, activity: Activity, known: int | None, r
     elif known or status is not Status.INACTIVE:
         status = Status.ACTIVE if ready >= max(1, needed) else Status.ACTIVATING
         timed_out = False
-    since = activity.since if status is activity.status else now
-    return Activity(status, since, initialized, timed_out)
+    if status is not activity.status:
+        return Activity(status, now, initialized, timed_out)
+    if initialized is not activity.initialized:
+        return replace(activity, initialized=initialized)
+    return activity

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from upwell.autoscaler.window import MaxWindow
 
@@ -94,8 +95,7 @@ class Activity:
     """Inactive because it could not be activated in time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Inputs:
+class Inputs(NamedTuple):
     """What is known of a revision at one moment.
 
     `stable` and `panic` are the metric over the two windows, summed over all replicas. `in_flight` is set for a
@@ -110,9 +110,11 @@ class Inputs:
     in_flight: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
-    """One decision with its reasons. Replica counts unless said otherwise; times are Unix seconds."""
+class Decision(NamedTuple):
+    """One decision with its reasons. Replica counts unless said otherwise; times are Unix seconds.
+
+    A named tuple because thousands are made every tick, for a third of what a frozen dataclass costs.
+    """
 
     at: float
     state: State

@@ -126,17 +126,25 @@ class Demand:
 
     def settle(self, now: float) -> None:
         """Bring the seconds that are complete by `now` into the windows, and forget who fell silent."""
-        heard = [reporter.ended for reporter in self.reporters.values() if reporter.ended > now - OVERDUE]
-        complete = (min(heard) if heard else now) + JITTER
-        for second in sorted(second for second in self.pending if second + 1 <= complete):
-            value = self.pending.pop(second)
-            self.stable.record(second, value)
-            self.panic.record(second, value)
-        forgotten = now - self.stable.window
-        if any(reporter.ended < forgotten for reporter in self.reporters.values()):
-            self.reporters = {
-                name: reporter for name, reporter in self.reporters.items() if reporter.ended >= forgotten
-            }
+        overdue, forgotten = now - OVERDUE, now - self.stable.window
+        complete, stale = now, False
+        for reporter in self.reporters.values():
+            if reporter.ended > overdue:
+                complete = min(complete, reporter.ended)
+            elif reporter.ended < forgotten:
+                stale = True
+        self._bring(complete + JITTER)
+        if stale:
+            kept = {name: each for name, each in self.reporters.items() if each.ended >= forgotten}
+            self.reporters = kept
+
+    def _bring(self, complete: float) -> None:
+        """Move the seconds that end by `complete` into the windows, oldest first."""
+        for second in sorted(self.pending):
+            if second + 1 <= complete:
+                value = self.pending.pop(second)
+                self.stable.record(second, value)
+                self.panic.record(second, value)
 
     def averages(self, now: float, ready: int) -> tuple[float, float] | None:
         """The metric over the stable and the panic window, up to the latest whole second.

@@ -40,6 +40,7 @@ class Revision:
     starting: int = 0
     path: Path = field(default_factory=Path)
     latest: Decision | None = None
+    outcome: tuple[object, ...] = ()
     history: deque[Decision] = field(default_factory=lambda: deque(maxlen=HISTORY))
 
 
@@ -181,7 +182,9 @@ class Engine:
         )
         assert decision.activity is not None, "set by bound"
         revision.state, revision.activity = decision.state, decision.activity
-        if revision.latest is None or revision.latest.outcome != decision.outcome:
+        outcome = decision.outcome
+        if outcome != revision.outcome:
+            revision.outcome = outcome
             revision.history.append(decision)
         revision.latest = decision
         return decision
