@@ -23,7 +23,6 @@ from upwell.runtime.clock import SystemClock
 from upwell.runtime.cluster.deployments import SOURCE_ANNOTATION, SourceReference
 from upwell.runtime.cluster.interface import Manifest, ObjectKey
 from upwell.runtime.gateway.access_log import JsonAccessLog, TerminalAccessLog
-from upwell.runtime.host.settings import HostSettings
 from upwell.runtime.logs import configure
 from upwell.runtime.roles.up import Platform, UpSettings
 
@@ -110,7 +109,6 @@ async def _serve(
         clock,
         access_log=access_log,
         autoscaler=autoscaler,
-        host=HostSettings(),
         decided=console.decided,
     )
     platform.cluster.observe(console)

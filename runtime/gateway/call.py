@@ -27,11 +27,6 @@ if TYPE_CHECKING:
 
 IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
 """RFC 9110, 9.2.2: may be sent again when a reused connection breaks before any byte of an answer."""
-REPLICA_MARGIN_SECONDS: Final = 5.0
-"""A replica answers its own 504 at the deadline; one that has not by then has a blocked event loop."""
-CONNECT_ATTEMPTS: Final = 3
-SUSPEND_SECONDS: Final = 0.5
-"""A replica that refused a connection is passed over this long: it is about to be reported gone, or is full."""
 CLIENT_CLOSED: Final = 499
 """Logged, never sent: the client left first (nginx's number)."""
 
@@ -118,9 +113,8 @@ class Call:
         self.replica_name = backend.replica.name
         self.attempts += 1
         self.dispatched_at = gateway.clock.monotonic()
-        self.timer = gateway.timers.schedule(
-            self.entry.activator.limits.timeout_seconds + REPLICA_MARGIN_SECONDS, self._expired_forwarding
-        )
+        deadline = self.entry.activator.limits.timeout_seconds + gateway.settings.replica_margin_seconds
+        self.timer = gateway.timers.schedule(deadline, self._expired_forwarding)
         exchange = self.exchange
         added = [
             *self.target.headers,
@@ -145,13 +139,17 @@ class Call:
             self._finish(outcome.status, "")
         elif kind is OutcomeKind.CLIENT_GONE:
             self._finish(CLIENT_CLOSED, "client_gone")
-        elif kind is OutcomeKind.CONNECT_FAILED and self.attempts < CONNECT_ATTEMPTS:
-            self.gateway.suspend(backend, SUSPEND_SECONDS)
+        elif kind is OutcomeKind.CONNECT_FAILED and self.attempts < self.gateway.settings.connect_attempts:
+            self.gateway.suspend(backend)
             self._again()
-        elif kind is OutcomeKind.LOST_BEFORE_RESPONSE and self._may_retry(outcome):
-            self.retried = True
-            self.gateway.suspend(backend, SUSPEND_SECONDS)
-            self._again()
+        elif kind is OutcomeKind.LOST_BEFORE_RESPONSE:
+            # Most likely its process has ended and we shall be told in a moment: send it nothing more.
+            self.gateway.suspend(backend)
+            if self._may_retry(outcome):
+                self.retried = True
+                self._again()
+            else:
+                self._answer(502, kind.name.lower(), "the replica failed before it answered\n")
         elif self.exchange.responded:
             self._finish(outcome.status, kind.name.lower())
         else:

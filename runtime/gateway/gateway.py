@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Mapping
-from typing import Final, Protocol
+from typing import Protocol
 
 from upwell.autoscaler.stats import Report, Reporter, RequestStats
 from upwell.runtime.clock import Clock
@@ -20,14 +20,11 @@ from upwell.runtime.gateway.activator import Activator, Backend, RevisionLimits
 from upwell.runtime.gateway.call import Call
 from upwell.runtime.gateway.metrics import CallCounters
 from upwell.runtime.gateway.routes import RouteTable
+from upwell.runtime.gateway.settings import GatewaySettings
 from upwell.runtime.http.exchange import Exchange
 from upwell.runtime.http.settings import HttpSettings
 from upwell.runtime.http.upstream import UpstreamPool
 from upwell.runtime.timers import TimerWheel
-
-REPORT_SECONDS: Final = 1.0
-POKE_GROWTH: Final = 1.25
-"""A growing burst is told again each time it has grown by a quarter: a few pokes, however steep it is."""
 
 
 class Autoscaling(Protocol):
@@ -84,8 +81,10 @@ class Gateway:
         access_log: AccessLog,
         http: HttpSettings,
         cluster: ReplicaSource,
+        settings: GatewaySettings,
     ) -> None:
         self.clock = clock
+        self.settings = settings
         self.timers = TimerWheel(asyncio.get_running_loop())
         self.routes = RouteTable()
         self.revisions: dict[str, RevisionEntry] = {}
@@ -149,7 +148,7 @@ class Gateway:
     def poke(self, entry: RevisionEntry) -> None:
         """Tell the autoscaler of load beyond what is ready, and when to be told again."""
         in_flight = entry.stats.in_flight
-        entry.poke_above = max(in_flight, int(in_flight * POKE_GROWTH))
+        entry.poke_above = max(in_flight, int(in_flight * self.settings.poke_growth))
         self._autoscaling.poke(entry.activator.revision, in_flight)
 
     def serve_waiting(self, activator: Activator) -> None:
@@ -162,10 +161,10 @@ class Gateway:
         """Ask for another replica in the place of one that does not answer."""
         self._cluster.replace(replica, reason="it did not answer within the timeout")
 
-    def suspend(self, backend: Backend, seconds: float) -> None:
+    def suspend(self, backend: Backend) -> None:
         """Pass over a replica that did not take a connection, for a moment."""
         backend.suspended = True
-        self.timers.schedule(seconds, lambda: self._resume(backend))
+        self.timers.schedule(self.settings.suspend_seconds, lambda: self._resume(backend))
 
     def _resume(self, backend: Backend) -> None:
         backend.suspended = False
@@ -249,7 +248,7 @@ class Gateway:
         """Report load once a second, until cancelled; then close every upstream connection."""
         try:
             while True:
-                await asyncio.sleep(REPORT_SECONDS)
+                await asyncio.sleep(self.settings.report_seconds)
                 self.report_load()
         finally:
             await asyncio.gather(*self._closing, *(pool.aclose() for pool in self._pools.values()))

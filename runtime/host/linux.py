@@ -7,6 +7,9 @@ import os
 import signal
 import sys
 
+HAS_SUBREAPER = sys.platform == "linux"
+"""Whether orphans become the zygote's children. Elsewhere they become init's, and how they end is not known."""
+
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -25,7 +28,7 @@ def die_with_parent(number: signal.Signals) -> None:
 
 
 def _prctl(option: int, value: int) -> None:
-    if sys.platform != "linux":
+    if not HAS_SUBREAPER:
         return
     library = ctypes.CDLL(None, use_errno=True)
     if library.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import random
@@ -21,7 +20,7 @@ import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, Self
+from typing import Any, Literal, NoReturn, Self
 
 import uvloop
 from uvicorn.config import Config
@@ -29,6 +28,7 @@ from uvicorn.config import Config
 from upwell.autoscaler.stats import Reporter
 from upwell.functions import loading
 from upwell.functions.handler import Handler, adapt
+from upwell.functions.signature import Kind
 from upwell.runtime.clock import SystemClock
 from upwell.runtime.host import linux
 from upwell.runtime.host.channel import Channel
@@ -81,7 +81,8 @@ class Function:
         target = loading.load(source.root, source.module, source.attribute, source.origin)
         handler = adapt(target, threads=source.container_concurrency or DEFAULT_THREADS)
         settings = ServeSettings()
-        return cls(source, handler, settings, configure(handler.app, settings))
+        lifespan: Literal["auto", "off"] = "auto" if handler.kind is Kind.ASGI else "off"
+        return cls(source, handler, settings, configure(handler.app, settings, lifespan))
 
 
 @dataclass(slots=True)
@@ -143,19 +144,19 @@ def _live(
 
 
 def _be_own(channel: socket.socket, zygote: int) -> None:
-    """Become a process of its own: group, parent, random state."""
+    """Become a process of its own: group, parent, random state. Tells its pid once the zygote is its parent."""
     os.setpgid(0, 0)
-    try:
-        Wire(channel).send({"forked": os.getpid()})
-    except OSError:
-        os._exit(PLATFORM_GONE)
     clock = SystemClock()
     deadline = clock.monotonic() + ADOPTION_SECONDS
     # The process between ends as soon as it has forked; only then is the parent the one to die with.
-    while os.getppid() != zygote and clock.monotonic() < deadline:
+    while linux.HAS_SUBREAPER and os.getppid() != zygote and clock.monotonic() < deadline:
         os.sched_yield()
     linux.die_with_parent(signal.SIGKILL)
-    if os.getppid() != zygote:
+    if linux.HAS_SUBREAPER and os.getppid() != zygote:
+        os._exit(PLATFORM_GONE)
+    try:
+        Wire(channel).send({"forked": os.getpid()})
+    except OSError:
         os._exit(PLATFORM_GONE)
     random.seed()
     if "numpy.random" in sys.modules:
@@ -228,7 +229,6 @@ class Replica:
             return STARTUP_FAILED
         self._phases.end("start", self._clock.monotonic())
         self._channel.send({"ready": self._phases.milliseconds})
-        gc.enable()
         self._loop.call_later(REPORT_SECONDS, self._tick)
         await self._draining.wait()
         finished = await self._server.drain(self._grace)

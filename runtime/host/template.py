@@ -54,6 +54,7 @@ def run(source: FunctionSource, control: socket.socket, zygote: int) -> NoReturn
     """The template's whole life in a process that was just forked. Ends the process."""
     code = 1
     try:
+        os.setpgid(0, 0)  # the zygote ends the whole group with it: the standby, and what the import started
         linux.die_with_parent(signal.SIGKILL)
         if os.getppid() == zygote:
             code = _serve(source, Wire(control), zygote)

@@ -32,6 +32,8 @@ WARM_MODULES = (
     "concurrent.futures.thread",
     "starlette.requests",
     "starlette.responses",
+    "uvicorn.lifespan.off",
+    "uvicorn.protocols.websockets.auto",
     "uvloop",
 )
 """What handlers and servers import on first use, which would otherwise fall into a replica's first request."""

@@ -24,6 +24,7 @@ from email.utils import formatdate
 from typing import Any, Literal
 
 from uvicorn.config import Config
+from uvicorn.lifespan.off import LifespanOff
 from uvicorn.lifespan.on import LifespanOn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
@@ -48,6 +49,10 @@ class ServeSettings:
     backlog: int = 4096
     """A full Unix backlog fails at once, and a thousand held requests may arrive on a replica together."""
     date_header: bool = True
+    startup_seconds: float = 600.0
+    """For an application's own startup: Knative's progress deadline."""
+    shutdown_seconds: float = 10.0
+    """For an application's own shutdown, of which nobody waits for the outcome."""
 
 
 class StartupFailed(Exception):
@@ -163,7 +168,7 @@ class AsgiServer:
         self._clock = clock
         self._state = _State()
         self._state.drain_idle_seconds = settings.drain_idle_seconds
-        self._lifespan = LifespanOn(config)
+        self._lifespan: LifespanOn | LifespanOff = config.lifespan_class(config)
         self._server: asyncio.Server | None = None
         self._listener: socket.socket | None = None
         self._date_timer: asyncio.TimerHandle | None = None
@@ -180,7 +185,12 @@ class AsgiServer:
 
     async def start(self, listener: socket.socket) -> None:
         """Run the application's startup, then accept. Raises StartupFailed when the application refuses."""
-        await self._lifespan.startup()
+        try:
+            async with asyncio.timeout(self._settings.startup_seconds):
+                await self._lifespan.startup()
+        except TimeoutError:
+            seconds = self._settings.startup_seconds
+            raise StartupFailed(f"the application's startup took longer than {seconds:g} s") from None
         if self._lifespan.should_exit:
             raise StartupFailed("the application's startup failed")
         loop = asyncio.get_running_loop()
@@ -215,7 +225,9 @@ class AsgiServer:
             connection.transport.abort()
         for task in self._state.tasks:
             task.cancel()
-        await self._lifespan.shutdown()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.shutdown_seconds):
+                await self._lifespan.shutdown()
 
     def _protocol(self) -> DrainingProtocol:
         return DrainingProtocol(self._config, self._state, self._lifespan.state)

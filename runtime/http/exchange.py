@@ -148,7 +148,16 @@ class Exchange:
         if not self.finished:
             self.begin_answer(status, headers, length, b"", ended=False)
 
-    def begin_answer(self, status: int, headers: Headers, length: int | None, data: bytes, *, ended: bool) -> None:
+    def begin_answer(
+        self,
+        status: int,
+        headers: Headers,
+        length: int | None,
+        data: bytes,
+        *,
+        ended: bool,
+        trailers: Headers | None = None,
+    ) -> None:
         """Head and first `data` in one write, with `ended` also the end; then `close_answer` is to be called.
 
         `headers` hold no framing fields (Content-Length, Transfer-Encoding, Connection).
@@ -180,7 +189,7 @@ class Exchange:
             framing += b"connection: keep-alive\r\n"
         head = STATUS_LINES[status] + fields + framing + b"\r\n"
         if ended:
-            connection.write(head + self._encode(data) + self._encode_end(None))
+            connection.write(head + self._encode(data) + self._encode_end(trailers))
         else:
             connection.write(head + self._encode(data) if data else head)
 

@@ -199,9 +199,12 @@ class Forwarding:
         if self._done:
             return
         self._status = status
-        exchange.begin_answer(status, headers, length, data, ended=ended)
-        if ended:
-            self._complete()
+        if not ended:
+            exchange.begin_answer(status, headers, length, data, ended=False)
+            return
+        assert self._connection is not None
+        exchange.begin_answer(status, headers, length, data, ended=True, trailers=self._connection.trailers)
+        self._complete()
 
     def answer_data(self, data: bytes, ended: bool) -> None:
         if not ended:

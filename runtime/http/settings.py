@@ -56,6 +56,9 @@ class HttpSettings:
     connect_timeout: float = 5.0
     """To open an upstream connection, waiting for a turn included. A lost SYN is sent again after 1 s and 3 s."""
 
+    max_answer_head_bytes: int = 262_144
+    """The head of a back end's answer, informational ones included. It is ours to run, so only memory counts."""
+
     max_connecting: int = 64
     """Connections being opened to one endpoint at once, so that a young replica is not met by a thousand."""
 

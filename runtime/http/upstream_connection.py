@@ -25,6 +25,7 @@ from upwell.runtime.http.messages import (
 if TYPE_CHECKING:
     from upwell.runtime.http.upstream import UpstreamPool
 
+_VERSIONS = ("1.1", "1.0")
 _FRAMING = HOP_BY_HOP | {b"content-length"}
 
 
@@ -74,6 +75,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_complete",
         "_fields",
         "_head",
+        "_head_bytes",
         "_interim",
         "_keep_alive",
         "_open_ended",
@@ -112,6 +114,7 @@ class UpstreamConnection(asyncio.Protocol):
     def _reset(self) -> None:
         self._fields = []
         self._head: Headers | None = None
+        self._head_bytes = 0
         self._status = 0
         self._interim = False
         self._complete = False
@@ -211,6 +214,9 @@ class UpstreamConnection(asyncio.Protocol):
                 return
             self._surplus = True
         if self._head is None:
+            self._head_bytes += len(data)
+            if self._head_bytes > self._pool.settings.max_answer_head_bytes:
+                self._break("malformed answer: its head is too large")
             return
         parts = self._parts
         if not parts:
@@ -241,6 +247,9 @@ class UpstreamConnection(asyncio.Protocol):
                 options = options | connection_options([field])
         if coding is not None and coding != b"chunked":
             self._break("malformed answer: a transfer coding other than chunked")
+            return
+        if self._parser.get_http_version() not in _VERSIONS:
+            self._break("malformed answer: another version of HTTP")
             return
         listed = listed_fields(options)
         if listed:

@@ -32,6 +32,7 @@ from upwell.runtime.control.follow import follow
 from upwell.runtime.control.serving import ServingController
 from upwell.runtime.gateway.access_log import AccessLog
 from upwell.runtime.gateway.gateway import Gateway
+from upwell.runtime.gateway.settings import GatewaySettings
 from upwell.runtime.host.launcher import HostLauncher
 from upwell.runtime.host.settings import HostSettings
 from upwell.runtime.http.server import HttpServer
@@ -73,7 +74,8 @@ class Platform:
         *,
         access_log: AccessLog,
         autoscaler: Mapping[str, str],
-        host: HostSettings,
+        host: HostSettings = HostSettings(),
+        gateway: GatewaySettings = GatewaySettings(),
         decided: Callable[[Decision], None] = lambda decision: None,
     ) -> None:
         self.settings = settings
@@ -100,6 +102,7 @@ class Platform:
             access_log=access_log,
             http=HttpSettings(),
             cluster=self.cluster,
+            settings=gateway,
         )
         self.cluster.observe(self.gateway)
         self.cluster.observe(self.autoscaler)
@@ -107,17 +110,19 @@ class Platform:
         self.admin = AdminPage(self, clock)
         self._clock = clock
         self._listeners: list[socket.socket] = []
+        self._port = settings.port
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def port(self) -> int:
         """The gateway's port, once started."""
-        return int(self._listeners[0].getsockname()[1])
+        return self._port
 
     async def start(self) -> None:
         """Listen, start the host and the loops. Raises AddressInUse; nothing is left behind then."""
         try:
             self._listeners = bind(self.settings.host, self.settings.port)
+            self._port = int(self._listeners[0].getsockname()[1])
             await self.admin.start(bind(LOOPBACK[:1], self.settings.admin_port)[0])
             await self.launcher.start()
         except BaseException:
@@ -172,7 +177,7 @@ class Platform:
     async def stop(self) -> None:
         """Finish what is under way, end every replica, leave nothing behind."""
         self.server.close()
-        await self.server.drain(self.settings.drain_seconds)
+        await self.server.drain(self._clock.monotonic() + self.settings.drain_seconds)
         for task in self._tasks:
             task.cancel()
         for result in await asyncio.gather(*self._tasks, return_exceptions=True):
