@@ -6,9 +6,12 @@ Kebab-case is canonical; ten keys have an older camel-case spelling that counts 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from upwell.autoscaler.quantities import parse_float, parse_int32, parse_seconds
+
+if TYPE_CHECKING:
+    from upwell.autoscaler.spec import AutoscalerConfig
 
 KPA = "kpa.autoscaling.knative.dev"
 HPA = "hpa.autoscaling.knative.dev"
@@ -91,24 +94,22 @@ class AnnotationReader:
         return default if value is None or value < 0 else value
 
 
-def validate_annotations(
-    annotations: Mapping[str, str], *, max_scale_limit: int = 0, allow_zero_initial_scale: bool = False
-) -> list[Problem]:
+def validate_annotations(annotations: Mapping[str, str], config: AutoscalerConfig) -> list[Problem]:
     """What an API server would refuse in a revision template's autoscaling annotations, with the key of each.
 
-    The two settings are the cluster's, from `AutoscalerConfig`. The rules are Knative's, except that numbers which
-    are not finite are refused as well.
+    `config` holds the cluster's max-scale-limit and allow-zero-initial-scale. The rules are Knative's, except that
+    numbers which are not finite are refused as well.
     """
     reader = AnnotationReader(annotations)
     return [
         *_class_problems(reader),
-        *_scale_problems(reader, max_scale_limit),
+        *_scale_problems(reader, config.max_scale_limit),
         *_activation_scale_problems(reader),
         *_number_problems(reader),
         *_duration_problems(reader),
         *_metric_problems(reader),
         *_algorithm_problems(reader),
-        *_initial_scale_problems(reader, allow_zero_initial_scale),
+        *_initial_scale_problems(reader, config.allow_zero_initial_scale),
     ]
 
 

@@ -22,7 +22,7 @@ ACTIVATION_MARGIN = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Path:
+class RequestPath:
     """Whether requests would reach the activator if there were no replica."""
 
     activator_answers: bool = True
@@ -45,7 +45,7 @@ def bound(
     settings: RevisionSettings,
     activity: Activity,
     decision: Decision,
-    path: Path,
+    path: RequestPath,
     now: float,
     *,
     revision: str = "",
@@ -115,7 +115,7 @@ def _overdue(settings: RevisionSettings, activity: Activity, now: float) -> bool
 
 
 def _toward_zero(
-    settings: RevisionSettings, activity: Activity, path: Path, now: float
+    settings: RevisionSettings, activity: Activity, path: RequestPath, now: float
 ) -> tuple[int | None, int | None, Bound | None, float | None]:
     """What zero comes to: the scale to set, the scale known to be wanted, the reason, and when to look again."""
     if not settings.enable_scale_to_zero:
@@ -134,7 +134,7 @@ def _toward_zero(
 
 
 def _from_inactive(
-    settings: RevisionSettings, activity: Activity, path: Path, now: float
+    settings: RevisionSettings, activity: Activity, path: RequestPath, now: float
 ) -> tuple[int | None, int | None, Bound | None, float | None]:
     # With a target burst capacity of -1 the activator is in the path by definition.
     if settings.target_burst_capacity != -1 and not path.activator_answers:

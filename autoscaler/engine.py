@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from upwell.autoscaler import bounds, kpa
-from upwell.autoscaler.bounds import Path
+from upwell.autoscaler.bounds import RequestPath
 from upwell.autoscaler.decision import Activity, Decision, Inputs, Missing, State
 from upwell.autoscaler.demand import Acceptance, Demand
 from upwell.autoscaler.spec import RevisionSettings
@@ -38,7 +38,7 @@ class Revision:
     activity: Activity
     ready: int
     starting: int = 0
-    path: Path = field(default_factory=Path)
+    path: RequestPath = field(default_factory=RequestPath)
     latest: Decision | None = None
     outcome: tuple[object, ...] = ()
     history: deque[Decision] = field(default_factory=lambda: deque(maxlen=HISTORY))
@@ -98,7 +98,7 @@ class Engine:
         """Forget a revision; an unknown one is no error."""
         self._revisions.pop(key, None)
 
-    def observe(self, key: str, *, ready: int, starting: int = 0, path: Path | None = None) -> None:
+    def observe(self, key: str, *, ready: int, starting: int = 0, path: RequestPath | None = None) -> None:
         """Note how many replicas of a revision serve and how many are on the way, and how requests reach it."""
         revision = self._revisions.get(key)
         if revision is not None:

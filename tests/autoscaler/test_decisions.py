@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from upwell.autoscaler import bounds, kpa
-from upwell.autoscaler.bounds import Path
+from upwell.autoscaler.bounds import RequestPath
 from upwell.autoscaler.decision import (
     Activity,
     Bound,
@@ -93,7 +93,9 @@ def story(settings: RevisionSettings, ready: int, rounds: list[Round]) -> list[D
     for passed, inputs, answers in rounds:
         now += passed
         wished = kpa.decide(settings, state, inputs, now)
-        decision = bounds.bound(settings, activity, wished, Path(activator_answers=answers), now, revision="ns/r")
+        decision = bounds.bound(
+            settings, activity, wished, RequestPath(activator_answers=answers), now, revision="ns/r"
+        )
         assert decision.activity is not None
         state, activity = decision.state, decision.activity
         decisions.append(decision)
@@ -235,44 +237,44 @@ def test_a_scale_down_delay_is_told_with_the_wish_that_it_put_off() -> None:
 IDLE = Inputs(0.0, 0.0, 1)
 
 
-def at_rest(settings: RevisionSettings, activity: Activity, path: Path, now: float) -> Decision:
+def at_rest(settings: RevisionSettings, activity: Activity, path: RequestPath, now: float) -> Decision:
     wished = kpa.decide(settings, kpa.start(settings, 1, BEGIN), IDLE, now)
     return bounds.bound(settings, activity, wished, path, now)
 
 
 def test_the_end_of_each_step_toward_zero_is_told_in_advance() -> None:
     active = Activity(Status.ACTIVE, BEGIN, True)
-    briefly = at_rest(SETTINGS, active, Path(), BEGIN + 20)
+    briefly = at_rest(SETTINGS, active, RequestPath(), BEGIN + 20)
     assert (briefly.scale, briefly.bounds, briefly.next_check) == (1, (Bound.ACTIVE_TOO_BRIEFLY,), BEGIN + 60)
-    found = at_rest(SETTINGS, active, Path(), BEGIN + 60)
+    found = at_rest(SETTINGS, active, RequestPath(), BEGIN + 60)
     assert (found.scale, found.bounds, found.next_check) == (None, (Bound.FOUND_INACTIVE,), BEGIN + 90)
     assert found.activity is not None
-    grace = at_rest(SETTINGS, found.activity, Path(), BEGIN + 89)
+    grace = at_rest(SETTINGS, found.activity, RequestPath(), BEGIN + 89)
     assert (grace.scale, grace.bounds, grace.next_check) == (None, (Bound.GRACE_PERIOD,), BEGIN + 90)
-    assert at_rest(SETTINGS, found.activity, Path(), BEGIN + 90).scale == 0
+    assert at_rest(SETTINGS, found.activity, RequestPath(), BEGIN + 90).scale == 0
 
 
 def test_a_revision_behind_the_activator_for_long_needs_no_further_grace() -> None:
     inactive = Activity(Status.INACTIVE, BEGIN, True)
-    assert at_rest(SETTINGS, inactive, Path(proxying_since=BEGIN - 100), BEGIN + 1).scale == 0
-    waits = at_rest(SETTINGS, inactive, Path(proxying_since=BEGIN - 10), BEGIN + 1)
+    assert at_rest(SETTINGS, inactive, RequestPath(proxying_since=BEGIN - 100), BEGIN + 1).scale == 0
+    waits = at_rest(SETTINGS, inactive, RequestPath(proxying_since=BEGIN - 10), BEGIN + 1)
     assert (waits.scale, waits.next_check) == (None, BEGIN + 20)
 
 
 def test_retention_holds_a_routed_revision_and_not_an_unreachable_one() -> None:
     settings = replace(SETTINGS, scale_to_zero_pod_retention_period=300.0)
     inactive = Activity(Status.INACTIVE, BEGIN, True)
-    kept = at_rest(settings, inactive, Path(), BEGIN + 100)
+    kept = at_rest(settings, inactive, RequestPath(), BEGIN + 100)
     assert (kept.scale, kept.bounds, kept.next_check) == (None, (Bound.RETENTION_PERIOD,), BEGIN + 300)
-    assert at_rest(settings, inactive, Path(), BEGIN + 300).scale == 0
-    assert at_rest(replace(settings, reachable=False), inactive, Path(), BEGIN + 100).scale == 0
+    assert at_rest(settings, inactive, RequestPath(), BEGIN + 300).scale == 0
+    assert at_rest(replace(settings, reachable=False), inactive, RequestPath(), BEGIN + 100).scale == 0
 
 
 def test_a_target_burst_capacity_of_minus_one_needs_no_probe_of_the_activator() -> None:
     inactive = Activity(Status.INACTIVE, BEGIN, True)
     settings = replace(SETTINGS, target_burst_capacity=-1.0)
-    assert at_rest(SETTINGS, inactive, Path(activator_answers=False), BEGIN + 99).scale is None
-    assert at_rest(settings, inactive, Path(activator_answers=False), BEGIN + 99).scale == 0
+    assert at_rest(SETTINGS, inactive, RequestPath(activator_answers=False), BEGIN + 99).scale is None
+    assert at_rest(settings, inactive, RequestPath(activator_answers=False), BEGIN + 99).scale == 0
 
 
 def test_a_revision_known_from_before_is_resumed_where_its_replicas_are() -> None:
@@ -292,5 +294,5 @@ def test_a_revision_known_from_before_is_resumed_where_its_replicas_are() -> Non
 def test_a_minimum_is_kept_even_while_demand_is_unknown() -> None:
     settings = replace(SETTINGS, min_scale=2)
     wished = kpa.decide(settings, kpa.start(settings, 0, BEGIN), Inputs(0, 0, 0, missing=Missing.NO_DATA), BEGIN)
-    decision = bounds.bound(settings, Activity(Status.INACTIVE, BEGIN, True), wished, Path(), BEGIN)
+    decision = bounds.bound(settings, Activity(Status.INACTIVE, BEGIN, True), wished, RequestPath(), BEGIN)
     assert (decision.scale, decision.bounds) == (2, (Bound.NO_DEMAND_KNOWN, Bound.MIN_SCALE))

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from upwell.autoscaler.bounds import Path
+from upwell.autoscaler.bounds import RequestPath
 from upwell.autoscaler.decision import Bound, Decision, Missing, Panic, Status
 from upwell.autoscaler.demand import MAX_REPORTERS, Acceptance
 from upwell.autoscaler.engine import HISTORY, Engine
@@ -241,11 +241,11 @@ def test_retention_keeps_the_last_replica_beyond_the_grace_period() -> None:
 
 def test_zero_waits_until_the_activator_answers_for_the_revision() -> None:
     world = World(ready=1)
-    world.engine.observe(KEY, ready=1, path=Path(activator_answers=False))
+    world.engine.observe(KEY, ready=1, path=RequestPath(activator_answers=False))
     decision = world.run(200)
     assert world.ready == 1
     assert decision.bounds == (Bound.ACTIVATOR_NOT_IN_PATH,)
-    world.engine.observe(KEY, ready=1, path=Path())
+    world.engine.observe(KEY, ready=1, path=RequestPath())
     world.run(2)
     assert world.ready == 0
 
@@ -375,6 +375,18 @@ def test_a_revision_that_never_starts_goes_to_zero_after_its_progress_deadline_a
     assert all(scale in (0, None) for second, scale in scales.items() if second > 632)
     assert decision.activity is not None
     assert decision.activity.timed_out
+
+
+def test_a_revision_that_starts_after_it_was_given_up_counts_as_initialized() -> None:
+    engine = Engine()
+    engine.set_revision(KEY, SETTINGS, BEGIN)
+    engine.observe(KEY, ready=0, starting=1)
+    engine.tick(BEGIN)
+    engine.tick(BEGIN + 631)
+    engine.observe(KEY, ready=1)
+    [decision] = engine.tick(BEGIN + 633)
+    assert decision.activity is not None
+    assert (decision.activity.status, decision.activity.initialized) == (Status.INACTIVE, True)
 
 
 def test_changed_settings_hold_from_the_next_tick_with_the_same_windows() -> None:

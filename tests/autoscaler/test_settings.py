@@ -206,7 +206,8 @@ def test_an_unreachable_revision_has_no_minimum() -> None:
 
 def problems(limit: int = 0, zero: bool = False, /, **annotations: str) -> list[str]:
     texts = {PREFIX + name.replace("_", "-"): text for name, text in annotations.items()}
-    found = validate_annotations(texts, max_scale_limit=limit, allow_zero_initial_scale=zero)
+    config = AutoscalerConfig(max_scale_limit=limit, allow_zero_initial_scale=zero)
+    found = validate_annotations(texts, config)
     assert all(message for _, message in found)
     return [key.removeprefix(PREFIX) for key, _ in found]
 
@@ -279,7 +280,8 @@ def test_the_cluster_decides_on_limits_and_a_start_at_zero() -> None:
 
 
 def test_a_problem_names_the_spelling_that_was_used() -> None:
-    assert [key for key, _ in validate_annotations({PREFIX + "minScale": "-1"})] == [PREFIX + "minScale"]
+    [(key, _)] = validate_annotations({PREFIX + "minScale": "-1"}, AutoscalerConfig())
+    assert key == PREFIX + "minScale"
 
 
 @given(st.dictionaries(st.sampled_from(["window", "target", "min-scale", "metric", "class"]), st.text(max_size=8)))
@@ -288,4 +290,4 @@ def test_no_text_stops_reading_or_validation(annotations: dict[str, str]) -> Non
     settings = AutoscalerConfig().resolve(texts)
     assert settings.target_value > 0
     assert 6 <= settings.stable_window <= 3600
-    assert len(validate_annotations(texts)) <= len(annotations)
+    assert len(validate_annotations(texts, AutoscalerConfig())) <= len(annotations)
