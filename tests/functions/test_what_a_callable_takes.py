@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
 from starlette.requests import Request
 
+from support.functions import unannotated
 from upwell.functions.asgi import Receive, Scope, Send
 from upwell.functions.errors import InvalidFunction
 from upwell.functions.signature import Kind, location, read_signature
@@ -61,19 +62,23 @@ def keyword_only(*, verbose: bool = False, incoming: Request) -> str:
     return ""
 
 
-def named_request(request):  # type: ignore[no-untyped-def]  # what people write
+@unannotated
+def named_request(request: Any) -> Any:
     return ""
 
 
-def named_req(req):  # type: ignore[no-untyped-def]  # what people write
+@unannotated
+def named_req(req: Any) -> Any:
     return ""
 
 
-def named_event(event):  # type: ignore[no-untyped-def]  # what people write
+@unannotated
+def named_event(event: Any) -> Any:
     return ""
 
 
-def named_optional(request=None):  # type: ignore[no-untyped-def]  # what people write
+@unannotated
+def named_optional(request: Any = None) -> Any:
     return ""
 
 
@@ -88,7 +93,8 @@ def event_only_for_checkers(arrived: CloudEvent) -> str:
 async def application(scope: Scope, receive: Receive, send: Send) -> None: ...
 
 
-def application_in_disguise(scope, receive, send):  # type: ignore[no-untyped-def]  # what people write
+@unannotated
+def application_in_disguise(scope: Any, receive: Any, send: Any) -> Any:
     return application(scope, receive, send)
 
 
@@ -164,11 +170,13 @@ def test_annotation_gives_the_class_to_build() -> None:
     assert read_signature(named_request).wanted is None
 
 
-def two_arguments(name, city):  # type: ignore[no-untyped-def]  # what people write
+@unannotated
+def two_arguments(name: Any, city: Any) -> Any:
     return ""
 
 
-def unknown_name(payload):  # type: ignore[no-untyped-def]  # what people write
+@unannotated
+def unknown_name(payload: Any) -> Any:
     return ""
 
 

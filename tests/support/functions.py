@@ -56,6 +56,12 @@ def handler(target: object, threads: int = 4) -> Iterator[Handler]:
         adapted.close()
 
 
+def unannotated(function: T) -> T:
+    """The function as one who writes no annotations would have written it."""
+    function.__annotations__.clear()
+    return function
+
+
 async def reached(condition: Callable[[], bool]) -> None:
     """Wait for a state, not for a time; fails at the deadline."""
     async with asyncio.timeout(DEADLINE):
