@@ -208,13 +208,16 @@ class Decision(NamedTuple):
         return f"scale to {self.scale} ({have})"
 
     def _demand(self) -> list[str]:
+        if self.missing is Missing.NO_DATA and self.ready + self.starting == 0:
+            return ["nothing runs and nothing was reported"]
         if self.missing is not None:
             return [_MISSING_TEXTS[self.missing]]
+        stable = self._demanded(self.stable_value, self.stable_window)
+        panic = self._demanded(self.panic_value, self.panic_window)
         parts = [
-            f"{self.metric} {self.stable_value:.6g} over {self.stable_window:g} s asks for"
-            f" {self.stable_raw}{self._clamped(self.stable_clamp, self.stable_want)}",
-            f"{self._panic_source()} asks for"
-            f" {self.panic_raw}{self._clamped(self.panic_clamp, self.panic_want)},"
+            f"{self.metric}: {stable} asks for {self.stable_raw}"
+            f"{self._clamped(self.stable_clamp, self.stable_want)}",
+            f"{panic} asks for {self.panic_raw}{self._clamped(self.panic_clamp, self.panic_want)},"
             f" at {self.target_value:.6g} a replica",
         ]
         if self.panic is not Panic.OFF:
@@ -223,10 +226,10 @@ class Decision(NamedTuple):
             parts.append(f"the scale-down delay keeps {self.desired} instead of {self.undelayed}")
         return parts
 
-    def _panic_source(self) -> str:
-        if self.in_flight is not None and self.in_flight == self.panic_value:
-            return f"a poke with {self.in_flight:g} in flight"
-        return f"{self.panic_value:.6g} over {self.panic_window:g} s"
+    def _demanded(self, value: float, window: float) -> str:
+        if self.in_flight is not None and self.in_flight == value:
+            return f"a poke with {value:g} in flight"
+        return f"{value:.6g} over {window:g} s"
 
     def _clamped(self, clamp: Clamp, want: int) -> str:
         if clamp is Clamp.NONE:

@@ -206,7 +206,7 @@ def decided(inputs: Inputs, settings: RevisionSettings = SETTINGS, state: State 
 @pytest.mark.parametrize(
     ("decision", "words"),
     [
-        (decided(Inputs(140.0, 70.0, 2)), "concurrency 140 over 60 s asks for 2; 70 over 6 s asks for 1, at 70"),
+        (decided(Inputs(140.0, 70.0, 2)), "concurrency: 140 over 60 s asks for 2; 70 over 6 s asks for 1, at 70"),
         (decided(Inputs(0.0, 0.0, 10)), "asks for 0, max-scale-down-rate makes that 5"),
         (
             decided(Inputs(900.0, 0.0, 1), replace(SETTINGS, max_scale_up_rate=2.0)),
@@ -216,7 +216,10 @@ def decided(inputs: Inputs, settings: RevisionSettings = SETTINGS, state: State 
         (decided(Inputs(1.0, 700.0, 2)), "panic entered, 10 is 2 or more times the 2 at hand: at least 10 until"),
         (decided(Inputs(1.0, 1.0, 5), state=kpa.start(SETTINGS, 5, BEGIN)), "panic holds at least 5 until"),
         (decided(Inputs(1.0, 1.0, 5), state=kpa.start(SETTINGS, 5, BEGIN - 61)), "panic is over"),
-        (decided(Inputs(0, 0, 0, 1, Missing.NO_DATA, 3)), "(0 ready, 1 starting); concurrency 0 over 60 s"),
+        (decided(Inputs(0, 0, 0, 1, Missing.NO_DATA, 3)), "(0 ready, 1 starting); concurrency: 0 over 60 s"),
+        (decided(Inputs(0, 0, 0, 0, Missing.NO_DATA, 3)), "a poke with 3 in flight asks for 1; a poke with 3"),
+        (decided(Inputs(0, 0, 0, 0, Missing.NO_DATA)), "nothing runs and nothing was reported"),
+        (decided(Inputs(0, 0, 1, 0, Missing.NO_DATA)), "demand is unknown"),
         (decided(Inputs(0, 0, 0, 0, Missing.REPLICA_COUNT_FAILED)), "could not be counted"),
     ],
 )
