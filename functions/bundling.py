@@ -47,21 +47,30 @@ def bundle_files(root: Path, module: str, into: Path) -> Bundle:
     return _copy(root, sorted(_imported(root, module)), into)
 
 
-def _walk(root: Path, directory: Path) -> Iterator[PurePosixPath]:
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            if entry.name in _SKIPPED or entry.name.endswith(".pyc"):
-                continue
-            path = Path(entry.path)
-            if entry.is_symlink():
-                _check_link(root, path)
-            if entry.is_dir():
-                yield from _walk(root, path)
-            elif entry.is_file():
-                yield PurePosixPath(path.relative_to(root).as_posix())
+def _walk(root: Path, directory: Path, chain: tuple[Path, ...] = ()) -> Iterator[PurePosixPath]:
+    """Files below a directory, relative to `root`; `chain` holds the real directories that lead to it."""
+    chain = (*chain, directory.resolve())
+    for entry in _entries(directory):
+        if entry.name in _SKIPPED or entry.name.endswith(".pyc"):
+            continue
+        path = Path(entry.path)
+        if entry.is_symlink():
+            _check_link(root, path, chain)
+        if entry.is_dir():
+            yield from _walk(root, path, chain)
+        elif entry.is_file():
+            yield PurePosixPath(path.relative_to(root).as_posix())
 
 
-def _check_link(root: Path, link: Path) -> None:
+def _entries(directory: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(directory) as entries:
+            return list(entries)
+    except OSError as error:
+        raise InvalidFunction(f"cannot be read: {error.strerror}", where=str(directory)) from error
+
+
+def _check_link(root: Path, link: Path, chain: tuple[Path, ...]) -> None:
     target = link.resolve()
     if not target.is_relative_to(root.resolve()):
         raise InvalidFunction(
@@ -69,7 +78,7 @@ def _check_link(root: Path, link: Path) -> None:
             where=str(link),
             hint="Copy what it points to into the project.",
         )
-    if link.is_dir() and link.parent.resolve().is_relative_to(target):
+    if any(each.is_relative_to(target) for each in chain):
         raise InvalidFunction("a symbolic link to a directory that it is in", where=str(link), hint="Remove it.")
 
 
@@ -81,6 +90,8 @@ def _imported(root: Path, module: str) -> set[PurePosixPath]:
     while unread:
         name = unread.pop()
         file, package = root / f"{name}.py", root / name
+        for link in filter(Path.is_symlink, (file, package)):
+            _check_link(root, link, (root.resolve(),))
         files = {PurePosixPath(file.name)} if file.is_file() else set()
         if (package / "__init__.py").is_file():
             files |= set(_walk(root, package))
