@@ -98,8 +98,9 @@ def _check_dns_1123(name: str) -> str:
     return name
 
 
-def _check_key(key: str, field: str) -> None:
-    prefix, slash, name = key.rpartition("/")
+def _check_key(key: str, field: str, folded: str) -> None:
+    """`folded` is the key as the rules see it: those for annotations do not mind capitals in the prefix."""
+    prefix, slash, name = folded.rpartition("/")
     valid_prefix = not slash or (len(prefix) <= 253 and _PREFIX.fullmatch(prefix))
     if not valid_prefix or not _QUALIFIED.fullmatch(name):
         raise invalid(f"{key!r} cannot be the key of {field}: it must be like example.com/name", key)
@@ -137,7 +138,7 @@ class TemplateMeta(Model):
     @classmethod
     def _check_labels(cls, labels: dict[str, str] | None) -> dict[str, str] | None:
         for key, value in (labels or {}).items():
-            _check_key(key, "a label")
+            _check_key(key, "a label", key)
             if value and not _QUALIFIED.fullmatch(value):
                 raise invalid(f"{value!r} cannot be the value of a label", key)
         return labels
@@ -147,7 +148,7 @@ class TemplateMeta(Model):
     def _check_annotations(cls, annotations: dict[str, str] | None) -> dict[str, str] | None:
         size = 0
         for key, value in (annotations or {}).items():
-            _check_key(key.lower(), "an annotation")
+            _check_key(key, "an annotation", key.lower())
             size += len(key) + len(value.encode())
         if size > _ANNOTATIONS_LIMIT:
             raise invalid(f"annotations may be {_ANNOTATIONS_LIMIT} bytes together, not {size}")

@@ -15,7 +15,7 @@ from upwell.functions.handler import Handler, adapt
 
 T = TypeVar("T")
 
-DEADLINE = 5.0
+DEADLINE = 20.0
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:

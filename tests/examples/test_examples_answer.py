@@ -1,0 +1,95 @@
+"""Each example answers as its page says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.functions import handler, pristine_imports, request, run
+from upwell.functions.asgi import Message
+from upwell.functions.handler import Handler
+from upwell.functions.project import bundle, load, locate
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@contextmanager
+def example(name: str, bundles: Path) -> Iterator[Handler]:
+    """The example as the platform serves it: from its bundle."""
+    project = locate(str(EXAMPLES / name))
+    kept = bundle(project, bundles)
+    with pristine_imports(), handler(load(kept.root, project.module, project.attribute, project.root)) as adapted:
+        yield adapted
+
+
+def test_hello_answers(tmp_path: Path) -> None:
+    with example("hello", tmp_path) as hello:
+        response = run(request(hello.app))
+    assert (response.status_code, response.text) == (200, "Hello, World!\n")
+    assert response.headers["content-type"] == "text/plain; charset=utf-8"
+
+
+@pytest.mark.parametrize(
+    ("target", "text"), [(None, "Hello World!\n"), ("Knative", "Hello Knative!\n"), ("", "Hello !\n")]
+)
+def test_helloworld_greets_its_target(
+    target: str | None, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if target is None:
+        monkeypatch.delenv("TARGET", raising=False)
+    else:
+        monkeypatch.setenv("TARGET", target)
+    with example("helloworld", tmp_path) as helloworld:
+        assert run(request(helloworld.app)).text == text
+
+
+def test_event_answers_with_an_event(tmp_path: Path) -> None:
+    headers = {
+        "ce-specversion": "1.0",
+        "ce-id": "7",
+        "ce-source": "/test",
+        "ce-type": "com.example.arrived",
+        "content-type": "application/json",
+    }
+    with example("event", tmp_path) as event:
+        response = run(request(event.app, "POST", content=b'{"name": "Ada"}', headers=headers))
+    assert response.headers["ce-type"] == "com.example.greeted"
+    assert response.headers["content-type"] == "application/json"
+    assert response.json() == {"greeting": "Hello, Ada!", "because": "7"}
+
+
+def test_event_refuses_what_is_none(tmp_path: Path) -> None:
+    with example("event", tmp_path) as event:
+        response = run(request(event.app, "POST", content=b"{}"))
+    assert response.status_code == 400
+    assert "CloudEvent" in response.text
+
+
+def test_asgi_sends_its_answer_in_pieces(tmp_path: Path) -> None:
+    sent: list[Message] = []
+
+    async def ask(app: Any) -> None:
+        async def receive() -> Message:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        await app({"type": "http", "method": "GET", "path": "/", "headers": []}, receive, send)
+
+    with example("asgi", tmp_path) as streaming:
+        run(ask(streaming.app))
+    assert [message.get("body") for message in sent[1:]] == [
+        *(b"tick %d\n" % number for number in range(1, 6)),
+        b"done\n",
+    ]
+    assert [message.get("more_body", False) for message in sent[1:]] == [True] * 5 + [False]
+
+
+def test_each_example_has_a_name_that_a_host_may_have() -> None:
+    names = {locate(str(path)).name for path in EXAMPLES.iterdir() if path.is_dir()}
+    assert names >= {"asgi", "event", "hello", "helloworld"}
