@@ -19,9 +19,10 @@ Settings = TypeVar("Settings")
 PREFIX = "UPWELL_"
 
 
-def setting(default: Any, explanation: str) -> Any:
-    """A field with its default and what it means, why this default included."""
-    return dataclasses.field(default=default, metadata={"explanation": explanation})
+def setting(default: Any, explanation: str, *, least: float | None = None, most: float | None = None) -> Any:
+    """A field with its default, what it means, why this default included, and the bounds of a number."""
+    metadata = {"explanation": explanation, "least": least, "most": most}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class Option:
     """int, float, str, bool, or tuple for a comma-separated list."""
     default: Any
     explanation: str
+    least: float | None = None
+    most: float | None = None
 
     @property
     def flag(self) -> str:
@@ -47,10 +50,24 @@ class Option:
     def parse(self, text: str, where: str) -> Any:
         """The value in `text`; raises InvalidSettings with `where`."""
         try:
-            return _PARSERS[self.type](text)
+            value = _PARSERS[self.type](text)
         except ValueError as error:
-            expected = "true or false" if self.type is bool else f"a value of type {self.type.__name__}"
-            raise InvalidSettings(f"{text!r} is not {expected}", where=where, hint=self.explanation) from error
+            raise InvalidSettings(
+                f"{text!r} is not {self.expected}", where=where, hint=self.explanation
+            ) from error
+        low = self.least is not None and not value >= self.least  # refuses NaN too
+        high = self.most is not None and not value <= self.most
+        if low or high:
+            raise InvalidSettings(f"{text} is not {self.expected}", where=where, hint=self.explanation)
+        return value
+
+    @property
+    def expected(self) -> str:
+        """What a value must be, in words."""
+        words = {int: "a whole number", float: "a number", bool: "true or false", tuple: "names with commas"}
+        bounds = [f"from {self.least:g}"] if self.least is not None else []
+        bounds += [f"to {self.most:g}"] if self.most is not None else []
+        return " ".join([words.get(self.type, "text"), *bounds])
 
 
 def _boolean(text: str) -> bool:
@@ -77,7 +94,7 @@ def options(settings: type[Any]) -> list[Option]:
     """The fields of a settings dataclass that are made with `setting`."""
     hints = get_type_hints(settings)
     return [
-        Option(f.name, getattr(hints[f.name], "__origin__", hints[f.name]), f.default, f.metadata["explanation"])
+        Option(f.name, getattr(hints[f.name], "__origin__", hints[f.name]), f.default, **f.metadata)
         for f in dataclasses.fields(settings)
         if "explanation" in f.metadata
     ]

@@ -15,11 +15,13 @@ class RunConsole:
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
+        self._serving = False
         self._ready: dict[str, int] = {}
         self._why: dict[str, str] = {}
 
     def serving(self, url: str, port: int, admin_port: int) -> None:
         """The function answers from now on."""
+        self._serving = True
         self._print(
             click.style("●", fg="green") + f" {click.style(url, bold=True)}  (also http://localhost:{port})"
         )
@@ -53,8 +55,9 @@ class RunConsole:
             self._print(f"{click.style('✗', fg='red')} {exit.replica} ended: {exit.reason}")
 
     def start_failed(self, failure: StartFailure) -> None:
-        """Why nothing rises."""
-        self._print(f"{click.style('✗', fg='red')} {failure.revision} cannot start: {failure.reason}")
+        """Why nothing rises; while it is being deployed, the command's own error says so."""
+        if self._serving:
+            self._print(f"{click.style('✗', fg='red')} {failure.revision} cannot start: {failure.reason}")
 
     def _count(self, replica: Replica, change: int) -> int:
         count = self._ready.get(replica.revision, 0) + change

@@ -267,7 +267,8 @@ class LocalCluster:
         except LoadFailed as error:
             if template.state is TemplateState.EVICTED:
                 return
-            _log.error(
+            # At this level because the status tells it too, to whoever deployed it.
+            _log.info(
                 "the function cannot be loaded",
                 extra={"revision": revision, "error": str(error), "traceback": error.traceback},
             )

@@ -27,6 +27,8 @@ from upwell.runtime.cluster.interface import (
 )
 
 TICK_SECONDS: Final = 2.0
+REPORTS_SECONDS: Final = 0.2
+"""After a whole second, by when the reports of that second have come."""
 
 _log = logging.getLogger("upwell.autoscaler")
 
@@ -96,12 +98,9 @@ class AutoscalerLoop:
     # Life
 
     async def run(self) -> None:
-        """Tick until cancelled."""
-        loop = asyncio.get_running_loop()
-        due = loop.time()
+        """Tick until cancelled, a little after the whole second that reports end on."""
         while True:
-            due = max(due + TICK_SECONDS, loop.time())
-            await asyncio.sleep(due - loop.time())
+            await asyncio.sleep(TICK_SECONDS - (self._clock.now() - REPORTS_SECONDS) % TICK_SECONDS)
             self.tick()
 
     def tick(self) -> None:

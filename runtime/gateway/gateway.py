@@ -245,10 +245,14 @@ class Gateway:
     # Life
 
     async def run(self) -> None:
-        """Report load once a second, until cancelled; then close every upstream connection."""
+        """Report load once a second, until cancelled; then close every upstream connection.
+
+        Reports end on whole Unix seconds, where the autoscaler's buckets end.
+        """
+        period = self.settings.report_seconds
         try:
             while True:
-                await asyncio.sleep(self.settings.report_seconds)
+                await asyncio.sleep(period - self.clock.now() % period)
                 self.report_load()
         finally:
             await asyncio.gather(*self._closing, *(pool.aclose() for pool in self._pools.values()))

@@ -52,14 +52,18 @@ _log = logging.getLogger("upwell.platform")
 class UpSettings:
     """What an operator of a laptop platform may choose."""
 
-    port: int = setting(8080, "Port of the gateway; 0 takes a free one.")
+    port: int = setting(8080, "Port of the gateway; 0 takes a free one.", least=0, most=65535)
     host: tuple[str, ...] = setting(LOOPBACK, "Addresses to listen on; by default this machine alone reaches it.")
-    admin_port: int = setting(9090, "Port of metrics and health on 127.0.0.1; 0 takes a free one.")
+    admin_port: int = setting(
+        9090, "Port of metrics and health on 127.0.0.1; 0 takes a free one.", least=0, most=65535
+    )
     domains: tuple[str, ...] = setting(
         ("localhost", "example.com"), "A function answers on NAME.NAMESPACE. of each; the first makes its URL."
     )
-    templates: int = setting(32, "Imported functions kept ready to fork, about 10 MB of private memory each.")
-    drain_seconds: float = setting(10.0, "What requests under way get when the platform stops.")
+    templates: int = setting(
+        32, "Imported functions kept ready to fork, about 10 MB of private memory each.", least=1
+    )
+    drain_seconds: float = setting(10.0, "What requests under way get when the platform stops.", least=0)
     show_errors: bool = setting(False, "Answer an exception with its traceback, which every caller then sees.")
 
 
@@ -145,6 +149,7 @@ class Platform:
         }
         self._tasks = [asyncio.create_task(loop, name=name) for name, loop in loops.items()]
         await self.server.start(self._listeners)
+        _log.info("listening", extra={"hosts": list(self.settings.host), "port": self.port})
 
     async def wait(self) -> None:
         """Until one of the loops fails; raises what it raised."""
@@ -169,7 +174,7 @@ class Platform:
                     if ready is not None and ready.status == "True":
                         return change.manifest
                     if ready is not None and ready.status == "False":
-                        raise InvalidFunction(ready.message or ready.reason, where=str(key))
+                        raise InvalidFunction(ready.message or ready.reason)
         except TimeoutError as error:
             raise InvalidFunction(message, where=str(key), hint=f"waited {timeout:.0f} s") from error
         raise InvalidFunction(message, where=str(key))

@@ -1,0 +1,238 @@
+"""`upwell run` as a person runs it: a process, its output, its exit code, and what it leaves behind."""
+
+import contextlib
+import http.client
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PATIENCE = 30.0
+HELLO = "import os\n\nasync def main():\n    return f'hello from {os.getpid()}'\n"
+
+
+class Running:
+    """An `upwell run` under way."""
+
+    def __init__(self, process: subprocess.Popen[str], output: Path) -> None:
+        self.process = process
+        self._output = output
+
+    @property
+    def output(self) -> str:
+        return self._output.read_text()
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        """Until the output matches."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            found = re.search(pattern, self.output)
+            if found:
+                return found
+            assert self.process.poll() is None, f"ended early:\n{self.output}"
+            time.sleep(0.02)
+        raise AssertionError(f"no {pattern!r} in:\n{self.output}")
+
+    def port(self) -> int:
+        return int(self.wait_for(r"also http://localhost:(\d+)").group(1))
+
+    def get(self, path: str = "/", host: str = "hello.default.localhost") -> tuple[int, str]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port(), timeout=PATIENCE)
+        try:
+            connection.request("GET", path, headers={"Host": host})
+            response = connection.getresponse()
+            return response.status, response.read().decode()
+        finally:
+            connection.close()
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "upwell", "run", *arguments]
+
+
+@contextlib.contextmanager
+def running(tmp_path: Path, *arguments: str) -> Iterator[Running]:
+    output = tmp_path / "output.txt"
+    with output.open("w") as stream:
+        process = subprocess.Popen(
+            command(*arguments, "--port", "0", "--admin-port", "0"), stdout=stream, stderr=stream, text=True
+        )
+    try:
+        yield Running(process, output)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def refused(*arguments: str) -> tuple[int, str]:
+    """Exit code and what was said of a run that cannot be."""
+    done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=60)
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stderr
+
+
+def family(pid: int) -> set[int]:
+    """All processes below one, by /proc."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                children.setdefault(int(fields[1]), []).append(int(entry.name))
+    found: set[int] = set()
+    unseen = [pid]
+    while unseen:
+        new = children.get(unseen.pop(), [])
+        found.update(new)
+        unseen.extend(new)
+    return found
+
+
+def gone(pids: set[int]) -> bool:
+    """Whether none of them runs any more (a zombie does not)."""
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            if (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] != "Z":
+                return False
+    return True
+
+
+def wait_gone(pids: set[int]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not gone(pids):
+        assert time.monotonic() < deadline, f"still there: {pids}"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def hello(tmp_path: Path) -> Path:
+    path = tmp_path / "hello.py"
+    path.write_text(HELLO)
+    return path
+
+
+def test_it_prints_the_url_and_a_line_for_what_rises(tmp_path: Path, hello: Path) -> None:
+    with running(tmp_path, str(hello)) as run:
+        port = run.port()
+        assert f"http://hello.default.localhost:{port}" in run.output
+        assert run.get()[0] == 200
+        run.wait_for(r"↑ default/hello-00001 1 ready .*start")
+        run.wait_for(r"GET / 200 .* default/hello-00001 \(from zero\)")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_however_it_ends_no_process_is_left(tmp_path: Path, hello: Path, number: signal.Signals) -> None:
+    with running(tmp_path, str(hello)) as run:
+        run.get()
+        descendants = family(run.process.pid)
+        assert len(descendants) >= 3, "a zygote, a template and a replica"
+        run.process.send_signal(number)
+        code = run.process.wait(PATIENCE)
+        assert code == (-signal.SIGKILL if number is signal.SIGKILL else 0)
+        wait_gone(descendants)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_it_falls_back_to_zero_and_says_why(tmp_path: Path, hello: Path) -> None:
+    options = ("--set", "stable-window=6s", "--set", "scale-to-zero-grace-period=1s")
+    with running(tmp_path, str(hello), *options) as run:
+        status, body = run.get()
+        replica = int(body.rpartition(" ")[2])
+        assert status == 200
+        line = run.wait_for(r"↓ default/hello-00001 0 ready .*").group(0)
+        assert "scale to 0" in line
+        wait_gone({replica})
+        assert run.get()[1] != body
+
+
+def test_a_callable_is_named_after_a_colon_and_variables_reach_it(tmp_path: Path) -> None:
+    (tmp_path / "two.py").write_text(
+        "import os\ndef one(): return 'one'\ndef other(): return os.environ['TARGET']\n"
+    )
+    with running(tmp_path, f"{tmp_path}/two.py:other", "--env", "TARGET=there") as run:
+        assert run.get(host="two.default.example.com") == (200, "there")
+
+
+def test_json_logs_hold_one_access_line_a_request(tmp_path: Path, hello: Path) -> None:
+    with running(tmp_path, str(hello), "--json-logs") as run:
+        deadline = time.monotonic() + PATIENCE
+        found = None
+        while found is None and time.monotonic() < deadline:
+            found = re.search(r'"message": "listening".*"port": (\d+)', run.output)
+            time.sleep(0.02)
+        assert found is not None, run.output
+        connection = http.client.HTTPConnection("127.0.0.1", int(found.group(1)), timeout=PATIENCE)
+        connection.request("GET", '/a?q="x"', headers={"Host": "hello.default.localhost"})
+        connection.getresponse().read()
+        connection.close()
+        line = run.wait_for(r'\{"time":"[^"]+","access":.*\}').group(0)
+        record: dict[str, Any] = json.loads(line)
+        assert record["path"] == '/a?q="x"'
+        assert record["status"] == 200
+        assert record["revision"] == "default/hello-00001"
+        assert record["replica"].startswith("hello-00001-")
+        assert record["cold"] is True
+        assert 0 < record["wait_ms"] <= record["duration_ms"]
+        assert record["reason"] == ""
+
+
+def test_a_port_in_use_is_named_and_ends_it(tmp_path: Path, hello: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, said = refused(str(hello), "--port", str(port))
+    assert code == 1
+    assert f"port {port} is used by another process" in said
+    assert "--port" in said
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("import no_such_module\ndef main(): ...\n", "no module named no_such_module"),
+        ("def main(:\n", "broken.py:1"),
+        ("def main(a, b, c, d): ...\n", "async def hello(request: starlette.requests.Request)"),
+    ],
+    ids=["missing module", "syntax error", "fits nothing"],
+)
+def test_a_source_that_cannot_be_served_ends_it_with_exit_code_2(tmp_path: Path, source: str, said: str) -> None:
+    path = tmp_path / "broken.py"
+    path.write_text(source)
+    code, told = refused(str(path), "--port", "0", "--admin-port", "0")
+    assert code == 2
+    assert said in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["no_such_file.py"], "no such file or directory"),
+        (["hello.py", "--port", "99999"], "from 0 to 65535"),
+        (["hello.py", "--set", "stable-window=1s"], "stable-window"),
+        (["hello.py", "--set", "nonsense"], "NAME=VALUE"),
+    ],
+    ids=["no file", "port", "config-autoscaler key", "no equals"],
+)
+def test_a_wrong_argument_is_named_with_exit_code_2(hello: Path, arguments: list[str], said: str) -> None:
+    replaced = [str(hello) if argument == "hello.py" else argument for argument in arguments]
+    code, told = refused(*replaced)
+    assert code == 2
+    assert said in told
+
+
+def test_exceptions_are_shown_to_the_one_who_runs_it(tmp_path: Path) -> None:
+    path = tmp_path / "boom.py"
+    path.write_text("def main():\n    raise RuntimeError('what went wrong')\n")
+    with running(tmp_path, str(path)) as run:
+        status, body = run.get(host="boom.default.localhost")
+        assert status == 500
+        assert "RuntimeError: what went wrong" in body
+        assert str(path) in body
