@@ -46,6 +46,9 @@ class ServeSettings:
     """Longer than the 60 s for which the gateway keeps an idle connection, so that the gateway closes first."""
     drain_idle_seconds: float = 2.0
     """A peer that sends within this time of its last response is not cut off; gateways close at once."""
+    drain_accept_seconds: float = 2.0
+    """New connections are taken this long after a drain began, or until all is quiet: who opens them may not have
+    heard yet. After that they are refused, which a sender can tell from a loss."""
     backlog: int = 4096
     """A full Unix backlog fails at once, and a thousand held requests may arrive on a replica together."""
     date_header: bool = True
@@ -211,9 +214,9 @@ class AsgiServer:
         for connection in list(self._state.connections):
             if isinstance(connection, DrainingProtocol):
                 connection.begin_drain()
-        quiet = await self._wait_until_quiet(deadline)
+        await self._wait_until_quiet(min(deadline, loop.time() + self._settings.drain_accept_seconds))
         await self._close_listener(loop)
-        return await self._wait_until_quiet(deadline) and quiet
+        return await self._wait_until_quiet(deadline)
 
     async def stop(self) -> None:
         """Cut off what is left and run the application's shutdown."""
