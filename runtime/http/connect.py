@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import ipaddress
+import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -67,11 +68,17 @@ async def connect(endpoint: Endpoint, protocol: Callable[[], P], timeout: float)
     except TimeoutError as error:
         raise ConnectFailed(f"no connection within {timeout:g} s", where=where, definite=False) from error
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise ConnectFailed(reason, where=where, definite=True) from error
+        raise ConnectFailed(_reason(error), where=where, definite=True) from error
     finally:
         if sock is not None:
             sock.close()
+
+
+def _reason(error: OSError) -> str:
+    """The system's words; asyncio puts the address in their place."""
+    if error.errno is None or isinstance(error, socket.gaierror):
+        return error.strerror or type(error).__name__
+    return os.strerror(error.errno)
 
 
 async def _connect_unix(path: str) -> socket.socket:

@@ -25,6 +25,8 @@ _ABSOLUTE = re.compile(rb"https?://(?P<authority>[^/?#]*)(?P<rest>[^#]*)", re.IG
 _ONCE = (b"host", b"content-length", b"transfer-encoding", b"expect")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 _MAX_BLANK_LINES = 4
+# Room for method and version in the request line.
+_LINE_BESIDE_TARGET = 128
 _LINE_BREAKS = (b"\r", b"\n")
 _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
 
@@ -155,7 +157,7 @@ class RequestReader:
     def _check_incomplete(self, data: bytes) -> None:
         settings = self._settings
         line_end = data.find(b"\n")
-        if line_end < 0 and len(data) > settings.max_target_bytes + 128:
+        if (line_end if line_end >= 0 else len(data)) > settings.max_target_bytes + _LINE_BESIDE_TARGET:
             raise Refused(414, "request target too long")
         if len(data) > settings.max_header_bytes:
             raise Refused(431, "request head too large")

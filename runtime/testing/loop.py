@@ -72,12 +72,19 @@ class FakeTimeLoop(asyncio.SelectorEventLoop):
     def __init__(self, start: float = 1_000.0) -> None:
         self._jumping = _JumpingSelector()
         self._jumping.time = start
+        # asyncio's own list of timers, which its type stubs leave out.
+        self._scheduled: list[asyncio.TimerHandle]
         super().__init__(self._jumping)
         self._clock_resolution = 1e-9
 
     @property
     def jumps(self) -> int:
         return self._jumping.jumps
+
+    @property
+    def timers(self) -> int:
+        """How many timers are set and not cancelled."""
+        return sum(not handle.cancelled() for handle in self._scheduled)
 
     def time(self) -> float:
         return self._jumping.time

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from support.http import GET, eventually, proxying, run, settle, silent, status_of
 
+from support.http import GET, eventually, proxying, run, settle, silent, status_of
 from upwell.runtime.http.settings import HttpSettings
 
 HEAD = b"POST / HTTP/1.1\r\nHost: a.example.com\r\n"
@@ -265,4 +265,3 @@ def test_a_bad_chunk_in_the_middle_of_a_body_closes_both_connections() -> None:
             assert [exchange.status for exchange in proxy.served.finished] == [400]
 
     run(main())
-
