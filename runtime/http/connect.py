@@ -54,24 +54,20 @@ async def connect(endpoint: Endpoint, protocol: Callable[[], P], timeout: float)
     """A connected protocol, within `timeout` seconds. Raises ConnectFailed."""
     loop = asyncio.get_running_loop()
     where = str(endpoint)
-    sock: socket.socket | None = None
     try:
         async with asyncio.timeout(timeout):
+            # From here on the transport owns the socket, also when this is cancelled.
             if endpoint.path:
                 sock = await _connect_unix(endpoint.path)
                 _, made = await loop.create_unix_connection(protocol, sock=sock)
             else:
                 sock = await _connect_tcp(loop, endpoint)
                 _, made = await loop.create_connection(protocol, sock=sock)
-            sock = None
             return made
     except TimeoutError as error:
         raise ConnectFailed(f"no connection within {timeout:g} s", where=where, definite=False) from error
     except OSError as error:
         raise ConnectFailed(_reason(error), where=where, definite=True) from error
-    finally:
-        if sock is not None:
-            sock.close()
 
 
 def _reason(error: OSError) -> str:

@@ -52,7 +52,10 @@ class Sink(Protocol):
         ...
 
     def gone(self) -> None:
-        """The client left, or its body broke off: no answer can reach it. The last call."""
+        """The exchange is over though the sink is still attached; the last call.
+
+        The client left, its body broke off, or someone ended the answer without the sink.
+        """
         ...
 
     def pause_writing(self) -> None:
@@ -362,11 +365,15 @@ class Exchange:
 
     def client_gone(self) -> None:
         """Called by the connection, which calls `on_finished` afterwards."""
+        self.let_go_of_sink()
+        if self.on_gone is not None:
+            self.on_gone()
+
+    def let_go_of_sink(self) -> None:
+        """Called by the connection."""
         sink, self._sink = self._sink, None
         if sink is not None:
             sink.gone()
-        if self.on_gone is not None:
-            self.on_gone()
 
     @property
     def sink(self) -> Sink | None:

@@ -102,6 +102,9 @@ def encode_request(request: RequestHead, add: Headers, drop: frozenset[bytes]) -
         fields.append(encode_fields(add))
     if request.framing is BodyFraming.CHUNKED:
         fields.append(b"transfer-encoding: chunked\r\n")
+    if not request.host and b"host" not in dict(add):
+        # RFC 9112 3.2: HTTP/1.1 needs the field, if only an empty one; the client spoke HTTP/1.0 without it.
+        fields.insert(0, b"host: \r\n")
     if request.accepts_trailers:
         fields.append(b"te: trailers\r\nconnection: te\r\n")
     return b"%b %b HTTP/1.1\r\n%b\r\n" % (request.method, request.origin_target, b"".join(fields))
@@ -198,12 +201,13 @@ class Forwarding:
         self._observer.response_head(status, headers)
         if self._done:
             return
-        self._status = status
         if not ended:
             exchange.begin_answer(status, headers, length, data, ended=False)
+            self._status = status
             return
         assert self._connection is not None
         exchange.begin_answer(status, headers, length, data, ended=True, trailers=self._connection.trailers)
+        self._status = status
         self._complete()
 
     def answer_data(self, data: bytes, ended: bool) -> None:

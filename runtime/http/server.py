@@ -126,13 +126,13 @@ class HttpServer:
             connection.drain()
         if not self.connections:
             return
-        self._empty = asyncio.get_running_loop().create_future()
+        if self._empty is None:
+            self._empty = asyncio.get_running_loop().create_future()
         timer = self.wheel.schedule(max(0.0, deadline - self.clock.monotonic()), self._cut_off)
         try:
-            await self._empty
+            await asyncio.shield(self._empty)
         finally:
             timer.cancel()
-            self._empty = None
 
     def statistics(self) -> ServerStatistics:
         return ServerStatistics(
@@ -331,7 +331,7 @@ class ServerConnection(asyncio.Protocol):
             server.handler(exchange)
         except Exception:
             logger.exception("the handler of %r failed", exchange)
-            if exchange.responded:
+            if exchange.responded or exchange.sink is not None:
                 exchange.abort()
             else:
                 exchange.respond(500, [(b"content-type", b"text/plain")], b"Internal Server Error\n")
@@ -344,6 +344,7 @@ class ServerConnection(asyncio.Protocol):
             self.expecting = False
             exchange.body_arrived(data)
         if reader.body_ended:
+            self.expecting = False
             exchange.body_arrived_whole(reader.trailers)
         elif exchange.bytes_received <= self.settings.hold_bytes:
             self._resume()
@@ -398,7 +399,7 @@ class ServerConnection(asyncio.Protocol):
         self._exchange = None
         self._ended(exchange)
         if not exchange.keep_alive or self._server.draining:
-            self._close(unread=not exchange.body_complete)
+            self._close(unread=not exchange.body_complete or self._reader.buffered or self._read_paused)
         elif not exchange.body_complete:
             self._discard_rest()
         else:
@@ -421,6 +422,7 @@ class ServerConnection(asyncio.Protocol):
     def _ended(self, exchange: Exchange) -> None:
         self._server.active -= 1
         exchange.finished = True
+        exchange.let_go_of_sink()
         if exchange.on_finished is not None:
             exchange.on_finished(exchange)
 

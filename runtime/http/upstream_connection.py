@@ -186,6 +186,9 @@ class UpstreamConnection(asyncio.Protocol):
             user.lost(str(exc) if exc is not None else "the connection was closed", False)
 
     def eof_received(self) -> bool:
+        if self._user is None:
+            # Out of the pool now: the transport reports the loss only in a later turn.
+            self._pool.drop(self)
         return False
 
     def pause_writing(self) -> None:

@@ -601,3 +601,60 @@ def test_the_attempt_is_completed_before_the_exchange_is_finished() -> None:
 
     run(main())
     assert order == ["completed COMPLETE, finished False", "finished 200"] * 2
+
+
+def test_a_request_of_http_1_0_without_a_host_gets_an_empty_one() -> None:
+    async def main() -> None:
+        async with proxying(answering()) as proxy:
+            await proxy.ask(b"GET / HTTP/1.0\r\n\r\n")
+            assert proxy.backend.seen == b"GET / HTTP/1.1\r\nhost: \r\n\r\n"
+
+    run(main())
+
+
+@pytest.mark.parametrize("how", ["respond", "abort", "raise"])
+def test_an_exchange_that_its_owner_ends_takes_the_attempt_with_it(how: str, loop: str) -> None:
+    async def main() -> None:
+        async with proxying(silent) as proxy:
+
+            def handle(exchange: Exchange) -> None:
+                proxy.handle(exchange)
+                if how == "raise":
+                    raise LookupError("broken")
+
+            proxy.served.server.handler = handle
+            client = await proxy.client(GET)
+            await proxy_sees_or_ends(proxy)
+            exchange = proxy.attempts[0].exchange
+            if how == "respond":
+                exchange.respond(504, [], b"slow")
+                assert status_of(await client.answer(b"slow")) == 504
+            elif how == "abort":
+                exchange.abort()
+            await eventually(lambda: proxy.kinds == [OutcomeKind.CLIENT_GONE])
+            await eventually(lambda: proxy.pool.statistics().active == proxy.pool.statistics().connecting == 0)
+            assert exchange.finished
+
+    run(main(), loop)
+
+
+async def proxy_sees_or_ends(proxy: Proxy) -> None:
+    await eventually(lambda: bool(proxy.backend.seen) or bool(proxy.outcomes))
+
+
+def test_a_field_of_the_observer_that_would_break_out_never_reaches_the_client() -> None:
+    class Careless(Attempt):
+        def response_head(self, status: int, headers: Headers) -> None:
+            headers.append((b"x-a", b"1\r\nx-b: 2"))
+
+    async def main() -> None:
+        async with proxying(answering()) as proxy:
+            errors: list[str] = []
+            asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context["message"]))
+            proxy.served.server.handler = lambda exchange: proxy.attempts.append(Careless(proxy, exchange).start())
+            answer = await proxy.ask(GET, b"bad")
+            assert status_of(answer) == 502
+            assert b"x-b" not in answer
+            assert len(errors) == 1
+
+    run(main())
