@@ -113,3 +113,12 @@ def from_environment(
         if option.variable in environment
     }
     return settings(**{**values, **(overrides or {})})
+
+
+def reference(settings: type[Any]) -> str:
+    """The settings as a Markdown table: flag, variable, default, meaning."""
+    rows = ["| flag | variable | default | |", "|---|---|---|---|"]
+    for option in options(settings):
+        default = ",".join(map(str, option.default)) if option.type is tuple else str(option.default).lower()
+        rows.append(f"| `{option.flag}` | `{option.variable}` | `{default}` | {option.explanation} |")
+    return "\n".join(rows) + "\n"

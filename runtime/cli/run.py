@@ -40,7 +40,7 @@ Examples:
 
 @click.command(epilog=EXAMPLES)
 @click.argument("path", metavar="PATH[:callable]")
-@settings_flags(UpSettings, only=("port", "host", "admin_port", "domains", "drain_seconds"))
+@settings_flags(UpSettings, only=("port", "host", "admin_port", "domains", "templates", "drain_seconds"))
 @click.option(
     "--set",
     "assignments",
