@@ -21,13 +21,15 @@ from upwell.runtime.http.messages import (
     BodyFraming,
     Headers,
     RequestHead,
-    body_forbidden,
     encode_fields,
     encode_trailers,
 )
 
 if TYPE_CHECKING:
     from upwell.runtime.http.server import ServerConnection
+
+
+_BODILESS = frozenset({204, 304})
 
 
 class BodyTooLarge(InvalidInput):
@@ -79,7 +81,6 @@ class Exchange:
         "_held",
         "_held_bytes",
         "_silent",
-        "_sink",
         "_taking",
         "body_complete",
         "body_replayable",
@@ -94,6 +95,7 @@ class Exchange:
         "request",
         "responded",
         "scheme",
+        "sink",
         "status",
         "tag",
         "trailers",
@@ -121,7 +123,7 @@ class Exchange:
         self.trailers: Headers | None = None
         self._held: list[bytes] | None = None
         self._held_bytes = 0
-        self._sink: Sink | None = None
+        self.sink: Sink | None = None
         self._taking = False
         self._chunked = False
         self._silent = False
@@ -172,8 +174,9 @@ class Exchange:
         fields = encode_fields(headers)
         self.responded = True
         self.status = status
-        if body_forbidden(request.method, status):
+        if request.method == b"HEAD" or status in _BODILESS or status < 200:
             self._silent = True
+            data = b""
             framing = b"" if length is None or status == 204 else b"content-length: %d\r\n" % length
         elif length is not None:
             self._answer_left = length
@@ -184,17 +187,17 @@ class Exchange:
         else:
             self.keep_alive = False
             framing = b""
-        if self.keep_alive and not connection.stays_open(self, ended):
+        if not self.keep_alive or not connection.stays_open(self, ended):
             self.keep_alive = False
-        if not self.keep_alive:
             framing += b"connection: close\r\n"
         elif request.version != b"1.1":
             framing += b"connection: keep-alive\r\n"
         head = STATUS_LINES[status] + fields + framing + b"\r\n"
-        if ended:
-            connection.write(head + self._encode(data) + self._encode_end(trailers))
-        else:
-            connection.write(head + self._encode(data) if data else head)
+        if data:
+            head += self._encode(data)
+        if ended and self._chunked:
+            head += self._encode_end(trailers)
+        connection.write(head)
 
     def write(self, data: bytes) -> None:
         """The next bytes of the body. Never blocks: a sink is told to pause when the client does not keep up."""
@@ -286,14 +289,14 @@ class Exchange:
         held = self.take_body()
         if held:
             sink.data(held)
-        if self.body_complete and self._sink is sink:
+        if self.body_complete and self.sink is sink:
             sink.end(self.trailers or [])
 
     def watch(self, sink: Sink) -> None:
         """Tell `sink` when the client goes or cannot keep up, and nothing of the body yet; see `take_body`."""
-        if self._sink is not None or not self.body_replayable:
+        if self.sink is not None or not self.body_replayable:
             raise RuntimeError("the body is taken already")
-        self._sink = sink
+        self.sink = sink
         self._taking = False
 
     def take_body(self) -> bytes:
@@ -305,8 +308,8 @@ class Exchange:
 
     def detach(self, sink: Sink) -> None:
         """Take the body back from `sink`; what comes is held again up to the limit."""
-        if self._sink is sink:
-            self._sink = None
+        if self.sink is sink:
+            self.sink = None
             self._taking = False
             if not self.finished and not self.body_complete:
                 self._connection.resume_body()
@@ -338,7 +341,7 @@ class Exchange:
     def body_arrived(self, data: bytes) -> None:
         """Called by the connection."""
         self.bytes_received += len(data)
-        sink = self._sink
+        sink = self.sink
         if self.body_replayable:
             limit = self._connection.settings.hold_bytes
             self._held_bytes += len(data)
@@ -360,8 +363,8 @@ class Exchange:
         """Called by the connection."""
         self.body_complete = True
         self.trailers = trailers
-        if self._taking and self._sink is not None:
-            self._sink.end(trailers)
+        if self._taking and self.sink is not None:
+            self.sink.end(trailers)
 
     def client_gone(self) -> None:
         """Called by the connection, which calls `on_finished` afterwards."""
@@ -371,13 +374,9 @@ class Exchange:
 
     def let_go_of_sink(self) -> None:
         """Called by the connection."""
-        sink, self._sink = self._sink, None
+        sink, self.sink = self.sink, None
         if sink is not None:
             sink.gone()
-
-    @property
-    def sink(self) -> Sink | None:
-        return self._sink
 
 
 class _BodyCollector:

@@ -91,23 +91,20 @@ def forward(
 
 
 def encode_request(request: RequestHead, add: Headers, drop: frozenset[bytes]) -> bytes:
-    """The head of the request as a back end gets it."""
+    """The head of the request as a back end gets it. Raises InvalidInput for a line break in `add`."""
     headers = request.headers
     if request.header(b"connection") is not None:
         drop = drop | listed_fields(connection_options(headers))
-    fields = [
-        name + b": " + value + b"\r\n" for name, value in headers if name not in HOP_BY_HOP and name not in drop
-    ]
-    if add:
-        fields.append(encode_fields(add))
+    fields = [field for field in headers if field[0] not in HOP_BY_HOP and field[0] not in drop]
+    fields += add
     if request.framing is BodyFraming.CHUNKED:
-        fields.append(b"transfer-encoding: chunked\r\n")
+        fields.append((b"transfer-encoding", b"chunked"))
     if not request.host and b"host" not in dict(add):
         # RFC 9112 3.2: HTTP/1.1 needs the field, if only an empty one; the client spoke HTTP/1.0 without it.
-        fields.insert(0, b"host: \r\n")
+        fields.insert(0, (b"host", b""))
     if request.accepts_trailers:
-        fields.append(b"te: trailers\r\nconnection: te\r\n")
-    return b"%b %b HTTP/1.1\r\n%b\r\n" % (request.method, request.origin_target, b"".join(fields))
+        fields += ((b"te", b"trailers"), (b"connection", b"te"))
+    return b"%b %b HTTP/1.1\r\n%b\r\n" % (request.method, request.origin_target, encode_fields(fields))
 
 
 class Forwarding:

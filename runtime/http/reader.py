@@ -188,8 +188,10 @@ class RequestReader:
             index = _first_of_each(headers)
         head = RequestHead(method, target, version[5:], headers, index)
         self._settle_target(head, index)
-        self._settle_connection(head, index)
-        self._settle_framing(head, index)
+        if b"connection" in index or b"expect" in index or head.version == b"1.0":
+            self._settle_connection(head, index)
+        if b"content-length" in index or b"transfer-encoding" in index:
+            self._settle_framing(head, index)
         return head
 
     def _parse_fields(self, method: bytes, data: bytes) -> Headers:
@@ -272,8 +274,6 @@ class RequestReader:
                 raise Refused(400, "malformed Content-Length")
             head.framing = BodyFraming.LENGTH
             head.content_length = self._remaining = int(length)
-        else:
-            return
         # The parser saw the head only and now waits for a body that is read here.
         self._parser = httptools.HttpRequestParser(self)
         self.trailers = []

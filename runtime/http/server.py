@@ -422,7 +422,8 @@ class ServerConnection(asyncio.Protocol):
     def _ended(self, exchange: Exchange) -> None:
         self._server.active -= 1
         exchange.finished = True
-        exchange.let_go_of_sink()
+        if exchange.sink is not None:
+            exchange.let_go_of_sink()
         if exchange.on_finished is not None:
             exchange.on_finished(exchange)
 

@@ -25,6 +25,7 @@ from upwell.runtime.http.messages import (
 if TYPE_CHECKING:
     from upwell.runtime.http.upstream import UpstreamPool
 
+_NO_OPTIONS: frozenset[bytes] = frozenset()
 _VERSIONS = ("1.1", "1.0")
 _FRAMING = HOP_BY_HOP | {b"content-length"}
 
@@ -145,7 +146,8 @@ class UpstreamConnection(asyncio.Protocol):
             self._renew()
         else:
             self._reset()
-        self.resume_reading()
+        if self._reading_paused:
+            self.resume_reading()
         self._pool.release(self)
 
     def pause_reading(self) -> None:
@@ -236,7 +238,7 @@ class UpstreamConnection(asyncio.Protocol):
         headers: Headers = []
         length: int | None = None
         coding: bytes | None = None
-        options: frozenset[bytes] = frozenset()
+        options: frozenset[bytes] = _NO_OPTIONS
         assert self._head is not None
         for field in self._head:
             name = field[0]
@@ -254,8 +256,8 @@ class UpstreamConnection(asyncio.Protocol):
         if self._parser.get_http_version() not in _VERSIONS:
             self._break("malformed answer: another version of HTTP")
             return
-        listed = listed_fields(options)
-        if listed:
+        if options:
+            listed = listed_fields(options)
             headers = [field for field in headers if field[0] not in listed]
         if self._bodiless or self._status == 204 or self._status == 304:
             self._surplus = self._surplus or body != b""
