@@ -1,4 +1,4 @@
-"""What all metrics share: duration buckets and the labels of a revision, named as Knative's OpenTelemetry export."""
+"""What all metrics share: duration buckets, and a revision's labels as Knative's OpenTelemetry export names them."""
 
 from __future__ import annotations
 

@@ -11,14 +11,14 @@ DOMAINS = ("localhost", "example.com")
 NOW = 1_700_000_000.0
 
 
-def service(generation: int = 1, **annotations: str) -> Manifest:
+def service(annotations: dict[str, str] | None = None) -> Manifest:
     return {
         "apiVersion": "serving.knative.dev/v1",
         "kind": "Service",
-        "metadata": {"name": "hello", "namespace": "default", "uid": "service-uid", "generation": generation},
+        "metadata": {"name": "hello", "namespace": "default", "uid": "service-uid", "generation": 1},
         "spec": {
             "template": {
-                "metadata": {"annotations": annotations},
+                "metadata": {"annotations": annotations or {}},
                 "spec": {"containers": [{"image": "hello"}], "timeoutSeconds": 300, "containerConcurrency": 0},
             }
         },
@@ -118,8 +118,8 @@ def test_a_function_that_cannot_be_loaded_is_told_of_with_its_reason() -> None:
     assert world.of("Ingress") == []
 
 
-def changed(world: World, **annotations: str) -> None:
-    world.service["spec"] = service(**annotations)["spec"]
+def changed(world: World) -> None:
+    world.service["spec"] = service()["spec"]
     world.service["spec"]["template"]["spec"]["timeoutSeconds"] = 60
     world.service["metadata"]["generation"] += 1
 
@@ -146,7 +146,7 @@ def test_a_changed_template_makes_the_next_revision_and_traffic_moves_when_it_is
 def test_an_annotation_of_the_template_makes_a_revision_too() -> None:
     world = World(service())
     world.settle()
-    world.service["spec"] = service(**{"autoscaling.knative.dev/target": "5"})["spec"]
+    world.service["spec"] = service({"autoscaling.knative.dev/target": "5"})["spec"]
     world.settle()
     last = world.of("Revision")[-1]
     assert last["metadata"]["name"] == "hello-00002"
