@@ -216,7 +216,7 @@ class Replica:
         self._server = AsgiServer(function.config, function.settings, self._clock)
         self._channel = Channel(channel, loop, self._received, self._platform_gone)
         self._draining = asyncio.Event()
-        self._told = -1
+        self._told = (-1, 0)
 
     async def serve(self, listener: socket.socket) -> int:
         """Start, serve, drain, stop; the process's exit code."""
@@ -265,9 +265,9 @@ class Replica:
         report = self._reporter.report(self._clock.now())
         message: dict[str, Any] = {"report": report.encode().decode()}
         depth = self._reporter.stats.in_flight
-        total = self._layer.metrics.total + depth
-        if total != self._told:
-            self._told = total
+        totals = (self._layer.metrics.total, depth)
+        if totals != self._told:
+            self._told = totals
             message["metrics"] = self._layer.metrics.snapshot(depth)
         self._layer.silent = report.request_count == 0 and depth == 0
         self._channel.send(message)

@@ -208,10 +208,12 @@ class QueueLayer:
             exchange.done = True
             for timer in timers:
                 timer.cancel()
-            if exchange.cutting is not None:
-                await self._cut(exchange, exchange.cutting)
-            self.stats.finish(clock.now(), proxied)
-            self.metrics.observe(exchange.status or 500, clock.monotonic() - started)
+            try:
+                if exchange.cutting is not None:
+                    await self._cut(exchange, exchange.cutting)
+            finally:
+                self.stats.finish(clock.now(), proxied)
+                self.metrics.observe(exchange.status or 500, clock.monotonic() - started)
 
     async def _serve_admitted(self, breaker: Breaker, scope: Scope, receive: Receive, exchange: Exchange) -> None:
         if not breaker.try_enter():

@@ -10,8 +10,8 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from support.host import HELLO, Recorder, descendants, hosting, is_gone, kill, reached, run
 
+from support.host import HELLO, Recorder, descendants, hosting, is_gone, kill, reached, run
 from upwell.runtime import procfs
 from upwell.runtime.host.launcher import TemplateState
 

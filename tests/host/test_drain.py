@@ -7,7 +7,8 @@ import socket
 from pathlib import Path
 
 import pytest
-from support.host import HELLO, DEADLINE, Running, hosting, read_answer, reached, request_bytes, run
+
+from support.host import DEADLINE, HELLO, Running, hosting, reached, read_answer, request_bytes, run
 
 SLOW = """
     import asyncio

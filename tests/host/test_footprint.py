@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 
 from support.host import HELLO, Running, hosting, reached, run
-
 from upwell.runtime import procfs
 
 HEAVY = {"pydantic", "numpy", "kubernetes", "aiokafka", "typer", "click", "rich", "cloudevents", "yaml", "h11"}
@@ -46,6 +45,13 @@ def test_a_function_that_wants_uvicorn_itself_gets_all_of_it(tmp_path: Path) -> 
     run(main())
 
 
+async def check_descriptors(pid: int) -> None:
+    # A listener, a channel, and the pair with which the loop hears of signals; the client's connection goes.
+    await reached(lambda: kinds(pid).count("socket") == 4)
+    assert set(kinds(pid)) <= LOOP | {"socket"}
+    assert len(kinds(pid)) <= 12
+
+
 def sockets_shared(running: Running, others: set[int]) -> set[str]:
     mine = {target for target in procfs.descriptors(running.pid).values() if target.startswith("socket:")}
     theirs = {target for pid in others for target in procfs.descriptors(pid).values()}
@@ -61,11 +67,7 @@ def test_a_replica_holds_its_listener_its_channel_and_its_loops_own_descriptors(
                 await running.recorder.became_ready()
                 await running.get()
             for running in (first, second):
-                pid = running.pid
-                # A listener, a channel, and the pair with which the loop hears of signals.
-                await reached(lambda: kinds(pid).count("socket") == 4)
-                assert set(kinds(pid)) <= LOOP | {"socket"}
-                assert len(kinds(pid)) <= 12
+                await check_descriptors(running.pid)
             zygote, parent = host.launcher.zygote_pid, template.pid
             assert zygote is not None
             assert parent is not None

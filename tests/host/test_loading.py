@@ -4,8 +4,8 @@ import logging
 from pathlib import Path
 
 import pytest
-from support.host import Host, hosting, reached, run
 
+from support.host import Host, hosting, reached, run
 from upwell.functions.errors import InvalidFunction
 from upwell.runtime.host.launcher import LoadFailed, TemplateState
 
@@ -79,7 +79,7 @@ def test_a_template_closed_amid_its_import_is_ended(tmp_path: Path) -> None:
     ("opening", "reason"),
     [
         pytest.param(
-            "import threading, time\nthreading.Thread(target=time.sleep, args=(1000,), daemon=True, name='poller').start()",
+            "from threading import Event, Thread\nThread(target=Event().wait, daemon=True, name='poller').start()",
             "it started 1 thread(s): poller",
             id="thread",
         ),

@@ -6,8 +6,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from support.host import HELLO, hosting, is_gone, reached, run
 
+from support.host import HELLO, hosting, is_gone, reached, run
 from upwell.functions.errors import Unavailable
 from upwell.runtime import procfs
 from upwell.runtime.host.launcher import LoadResult, TemplateState

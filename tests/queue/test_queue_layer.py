@@ -1,0 +1,398 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from support.queue import Layer, Response
+from upwell.functions.asgi import Message, Receive, Scope, Send
+from upwell.functions.errors import Unavailable
+from upwell.runtime.queue.layer import RequestTimedOut
+from upwell.runtime.testing.loop import run_fake
+
+HEAD: Message = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]}
+OPEN_HEAD: Message = {"type": "http.response.start", "status": 200, "headers": []}
+OK: Message = {"type": "http.response.body", "body": b"ok"}
+PIECE: Message = {"type": "http.response.body", "body": b"first", "more_body": True}
+
+
+async def answer_ok(scope: Scope, receive: Receive, send: Send) -> None:
+    await send(HEAD)
+    await send(OK)
+
+
+async def answer_in_a_second(scope: Scope, receive: Receive, send: Send) -> None:
+    await asyncio.sleep(1)
+    await answer_ok(scope, receive, send)
+
+
+async def never_end(scope: Scope, receive: Receive, send: Send) -> None:
+    await asyncio.sleep(10_000)
+
+
+def test_a_request_passes_and_is_counted() -> None:
+    async def main() -> None:
+        layer = Layer(answer_in_a_second)
+        response = await layer.request()
+        assert (response.status, response.body) == (200, b"ok")
+        averages = layer.stats.report(asyncio.get_running_loop().time() + 1)
+        assert (averages.request_count, averages.proxied_request_count) == (1, 0)
+        assert averages.average_concurrency == pytest.approx(0.5)
+        metrics = layer.layer.metrics.snapshot(layer.stats.in_flight)
+        assert metrics["responses"] == {"200": 1}
+        assert metrics["seconds"] == pytest.approx(1.0)
+        assert metrics["buckets"].index(1) == 9  # at most 1 s
+        assert metrics["queue_depth"] == 0
+        assert layer.wheel.statistics().pending == 0
+
+    run_fake(main())
+
+
+def test_requests_of_an_activator_are_counted_apart() -> None:
+    async def main() -> None:
+        layer = Layer(answer_ok)
+        await layer.request({"K-Proxy-Request": "activator"})
+        await layer.request()
+        averages = layer.stats.report(asyncio.get_running_loop().time() + 1)
+        assert (averages.request_count, averages.proxied_request_count) == (2, 1)
+
+    run_fake(main())
+
+
+def test_the_first_request_after_silence_is_told_at_once() -> None:
+    async def main() -> None:
+        layer = Layer(answer_ok)
+        await layer.request()
+        await layer.request()
+        assert layer.told.woke == 1
+        layer.layer.silent = True
+        await layer.request()
+        assert layer.told.woke == 2
+
+    run_fake(main())
+
+
+def test_hard_concurrency_queues_ten_times_as_many_and_refuses_the_rest_as_knative_does() -> None:
+    async def main() -> None:
+        layer = Layer(answer_in_a_second, container_concurrency=1)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        responses = await asyncio.gather(*(layer.request() for _ in range(14)))
+        assert [response.status for response in responses] == [200] * 11 + [503] * 3
+        refused = responses[-1]
+        assert refused.body == b"pending request queue full\n"
+        assert refused.headers == {
+            b"content-type": b"text/plain; charset=utf-8",
+            b"content-length": b"27",
+            b"x-content-type-options": b"nosniff",
+        }
+        assert [response.times[0] - began for response in responses[:11]] == pytest.approx(range(1, 12))
+        assert layer.layer.metrics.responses == {200: 11, 503: 3}
+
+    run_fake(main())
+
+
+def test_time_in_the_breakers_queue_counts_as_concurrency() -> None:
+    async def main() -> None:
+        layer = Layer(answer_in_a_second, container_concurrency=1)
+        await asyncio.gather(layer.request(), layer.request())
+        averages = layer.stats.report(asyncio.get_running_loop().time())
+        assert averages.average_concurrency == pytest.approx(1.5)
+
+    run_fake(main())
+
+
+def test_a_request_whose_time_is_up_gets_504_and_its_handler_is_cancelled() -> None:
+    async def main() -> None:
+        layer = Layer(never_end, timeout_seconds=3)
+        began = asyncio.get_running_loop().time()
+        response = await layer.request()
+        assert (response.status, response.body) == (504, b"request timeout")
+        assert response.headers == {b"content-type": b"text/plain; charset=utf-8", b"content-length": b"15"}
+        assert response.times[0] - began == pytest.approx(3, abs=0.06)
+        assert layer.layer.metrics.responses == {504: 1}
+        assert layer.stats.in_flight == 0
+        assert layer.told.stuck == 0
+        assert layer.wheel.statistics().pending == 0
+
+    run_fake(main())
+
+
+def test_after_the_head_the_timeouts_text_is_appended_and_the_rest_dropped() -> None:
+    caught: list[BaseException] = []
+
+    async def drip(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(OPEN_HEAD)
+        await send(PIECE)
+        try:
+            await asyncio.sleep(3)
+        except asyncio.CancelledError:
+            try:
+                await send(OK)
+            except RequestTimedOut as error:
+                caught.append(error)
+            raise
+
+    async def main() -> None:
+        layer = Layer(drip, timeout_seconds=1)
+        response = await layer.request()
+        assert (response.status, response.body) == (200, b"firstrequest timeout")
+        assert response.is_whole
+        assert len(caught) == 1
+        assert layer.layer.metrics.responses == {200: 1}
+
+    run_fake(main())
+
+
+def test_a_response_whose_length_leaves_no_room_for_the_text_is_cut_off() -> None:
+    async def announce(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(HEAD)
+        await asyncio.sleep(3)
+
+    class Strict(Response):
+        async def send(self, message: Message) -> None:
+            if message["type"] == "http.response.body":
+                raise RuntimeError("Response content longer than Content-Length")
+            await super().send(message)
+
+    async def main() -> None:
+        layer = Layer(announce, timeout_seconds=1)
+        with pytest.raises(RequestTimedOut):
+            await layer.serve(Strict())
+        assert layer.stats.in_flight == 0
+
+    run_fake(main())
+
+
+def test_a_client_that_does_not_read_does_not_hold_the_timeout() -> None:
+    class Blocked(Response):
+        async def send(self, message: Message) -> None:
+            await asyncio.sleep(10_000)
+
+    async def main() -> None:
+        layer = Layer(never_end, timeout_seconds=1)
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(RequestTimedOut):
+            await layer.serve(Blocked())
+        assert asyncio.get_running_loop().time() - began == pytest.approx(2, abs=0.06)
+
+    run_fake(main())
+
+
+def test_a_timeout_while_queued_leaves_the_queue_to_the_others() -> None:
+    async def main() -> None:
+        layer = Layer(never_end, container_concurrency=1, timeout_seconds=1)
+        first = asyncio.create_task(layer.request())
+        await asyncio.sleep(0.5)
+        second = asyncio.create_task(layer.request())
+        assert (await first).status == 504
+        await asyncio.sleep(0)
+        assert repr(layer.layer.breaker) == "<Breaker [1/1 running, 0/10 waiting]>"
+        assert (await second).status == 504
+        assert repr(layer.layer.breaker) == "<Breaker [0/1 running, 0/10 waiting]>"
+
+    run_fake(main())
+
+
+def test_a_queued_request_whose_time_is_up_is_answered_while_the_one_ahead_goes_on() -> None:
+    async def main() -> None:
+        layer = Layer(never_end, container_concurrency=1, timeout_seconds=1)
+        assert layer.layer.breaker is not None
+        await layer.layer.breaker.enter()
+        assert (await layer.request()).status == 504
+        assert repr(layer.layer.breaker) == "<Breaker [1/1 running, 0/10 waiting]>"
+        assert layer.told.stuck == 0
+
+    run_fake(main())
+
+
+def test_the_response_start_timeout_ends_with_the_first_byte() -> None:
+    async def drip(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(OPEN_HEAD)
+        await send(PIECE)
+        await asyncio.sleep(3)
+        await send(OK)
+
+    async def main() -> None:
+        late = Layer(never_end, timeout_seconds=10, response_start_timeout_seconds=1)
+        began = asyncio.get_running_loop().time()
+        response = await late.request()
+        assert response.status == 504
+        assert response.times[0] - began == pytest.approx(1, abs=0.06)
+        in_time = Layer(drip, timeout_seconds=10, response_start_timeout_seconds=1)
+        assert (await in_time.request()).body == b"firstok"
+
+    run_fake(main())
+
+
+def test_the_idle_timeout_counts_from_the_last_byte_and_before_the_first() -> None:
+    async def drip(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(0.8)
+        await send(OPEN_HEAD)
+        for _ in range(3):
+            await asyncio.sleep(0.8)
+            await send(PIECE)
+        await asyncio.sleep(3)
+        await send(OK)
+
+    async def main() -> None:
+        silent = await Layer(never_end, timeout_seconds=10, idle_timeout_seconds=1).request()
+        assert silent.status == 504
+        layer = Layer(drip, timeout_seconds=10, idle_timeout_seconds=1)
+        response = await layer.request()
+        assert response.body == b"firstfirstfirstrequest timeout"
+        assert response.times[-1] - response.times[-2] == pytest.approx(1, abs=0.12)
+        assert layer.wheel.statistics().pending == 0
+
+    run_fake(main())
+
+
+def test_a_handler_that_swallows_its_cancellation_is_answered_for_and_told_as_stuck() -> None:
+    async def stubborn(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await asyncio.sleep(10_000)
+        except asyncio.CancelledError:
+            await asyncio.sleep(30)
+
+    async def main() -> None:
+        layer = Layer(stubborn, timeout_seconds=1)
+        response = Response()
+        began = asyncio.get_running_loop().time()
+        task = asyncio.create_task(layer.serve(response))
+        await asyncio.sleep(1.5)
+        assert (response.status, response.is_whole) == (504, True)
+        assert (layer.told.stuck, layer.stats.in_flight) == (0, 1)
+        await asyncio.sleep(1)
+        assert layer.told.stuck == 1
+        await task
+        assert asyncio.get_running_loop().time() - began == pytest.approx(31, abs=0.1)
+        assert len(response.messages) == 2
+
+    run_fake(main())
+
+
+def test_a_sync_handler_whose_time_is_up_is_told_as_stuck_since_its_thread_goes_on() -> None:
+    async def main() -> None:
+        layer = Layer(never_end, handler_is_async=False, timeout_seconds=1)
+        assert (await layer.request()).status == 504
+        assert layer.told.stuck == 1
+
+    run_fake(main())
+
+
+def test_a_handler_that_ends_just_as_its_time_is_up_does_not_confuse_the_response() -> None:
+    async def ends_in_time(scope: Scope, receive: Receive, send: Send) -> None:
+        with_lateness = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_later(1.0, with_lateness.set_result, None)
+        await with_lateness
+        await answer_ok(scope, receive, send)
+
+    async def main() -> None:
+        for hundredths in range(90, 106):
+            layer = Layer(ends_in_time, timeout_seconds=hundredths / 100)
+            response = await layer.request()
+            assert (response.status, response.body) in ((200, b"ok"), (504, b"request timeout"))
+            assert len(response.messages) == 2
+
+    run_fake(main())
+
+
+@pytest.mark.parametrize("error", [ValueError("secret"), SystemExit(3), KeyboardInterrupt()], ids=repr)
+def test_an_exception_gives_a_bare_500_and_a_logged_traceback(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(scope: Scope, receive: Receive, send: Send) -> None:
+        raise error
+
+    async def main() -> None:
+        layer = Layer(fail)
+        response = await layer.request()
+        assert (response.status, response.body) == (500, b"Internal Server Error")
+        assert layer.layer.metrics.responses == {500: 1}
+        assert layer.stats.in_flight == 0
+
+    with caplog.at_level(logging.ERROR, "upwell.function"):
+        run_fake(main())
+    assert [record.exc_info[1] for record in caplog.records if record.exc_info] == [error]
+
+
+def test_with_errors_shown_the_body_is_the_traceback_from_the_functions_code_on() -> None:
+    async def fail(scope: Scope, receive: Receive, send: Send) -> None:
+        raise ValueError("told to the developer")
+
+    async def main() -> None:
+        body = (await Layer(fail, show_errors=True).request()).body.decode()
+        assert body.endswith("ValueError: told to the developer\n")
+        assert "in fail" in body
+        assert "queue/layer.py" not in body
+
+    run_fake(main())
+
+
+def test_an_error_of_our_own_answers_with_its_status() -> None:
+    async def busy(scope: Scope, receive: Receive, send: Send) -> None:
+        raise Unavailable("no thread is free")
+
+    async def main() -> None:
+        response = await Layer(busy).request()
+        assert (response.status, response.body) == (503, b"no thread is free\n")
+
+    run_fake(main())
+
+
+def test_an_exception_amid_the_response_is_passed_on_so_that_the_connection_ends() -> None:
+    async def fail(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(HEAD)
+        raise ValueError("half a response")
+
+    async def main() -> None:
+        layer = Layer(fail, container_concurrency=1)
+        response = Response()
+        with pytest.raises(ValueError, match="half a response"):
+            await layer.serve(response)
+        assert len(response.messages) == 1
+        assert repr(layer.layer) == "<QueueLayer [0 in flight, 1 done] <Breaker [0/1 running, 0/10 waiting]>>"
+
+    run_fake(main())
+
+
+def test_websockets_pass_with_accounting_and_without_a_timeout() -> None:
+    async def talk(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "websocket"
+        await send({"type": "websocket.accept"})
+        await asyncio.sleep(500)
+
+    async def main() -> None:
+        layer = Layer(talk, timeout_seconds=1, container_concurrency=1)
+        first = asyncio.create_task(layer.request(kind="websocket"))
+        await asyncio.sleep(100)
+        assert layer.stats.in_flight == 1
+        others = [asyncio.create_task(layer.request(kind="websocket")) for _ in range(11)]
+        await asyncio.sleep(0.1)
+        assert others[-1].result().messages == [{"type": "websocket.close", "code": 1013}]
+        for other in others:
+            other.cancel()
+        assert (await first).messages == [{"type": "websocket.accept"}]
+        await asyncio.sleep(0)
+        assert layer.stats.in_flight == 0
+
+    run_fake(main())
+
+
+def test_the_lifespan_reaches_the_handler_untouched() -> None:
+    seen: list[str] = []
+
+    async def note(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope["type"])
+
+    async def main() -> None:
+        layer = Layer(note)
+        await layer.layer({"type": "lifespan"}, note_receive, Response().send)
+        assert seen == ["lifespan"]
+        assert layer.stats.report(asyncio.get_running_loop().time() + 1).request_count == 0
+
+    async def note_receive() -> Message:
+        raise AssertionError("nobody asked")
+
+    run_fake(main())
