@@ -22,9 +22,7 @@ from upwell.runtime.http.messages import (
     BodyFraming,
     Headers,
     RequestHead,
-    connection_options,
-    encode_fields,
-    listed_fields,
+    join_lines,
 )
 from upwell.runtime.http.upstream import UpstreamPool
 from upwell.runtime.http.upstream_connection import UpstreamConnection
@@ -92,19 +90,22 @@ def forward(
 
 def encode_request(request: RequestHead, add: Headers, drop: frozenset[bytes]) -> bytes:
     """The head of the request as a back end gets it. Raises InvalidInput for a line break in `add`."""
-    headers = request.headers
-    if request.header(b"connection") is not None:
-        drop = drop | listed_fields(connection_options(headers))
-    fields = [field for field in headers if field[0] not in HOP_BY_HOP and field[0] not in drop]
-    fields += add
+    if request.listed:
+        drop = drop | request.listed
+    lines = [
+        name + b": " + value + b"\r\n"
+        for name, value in request.headers
+        if name not in HOP_BY_HOP and name not in drop
+    ]
+    lines += [name + b": " + value + b"\r\n" for name, value in add]
     if request.framing is BodyFraming.CHUNKED:
-        fields.append((b"transfer-encoding", b"chunked"))
+        lines.append(b"transfer-encoding: chunked\r\n")
     if not request.host and b"host" not in dict(add):
         # RFC 9112 3.2: HTTP/1.1 needs the field, if only an empty one; the client spoke HTTP/1.0 without it.
-        fields.insert(0, (b"host", b""))
+        lines.append(b"host: \r\n")
     if request.accepts_trailers:
-        fields += ((b"te", b"trailers"), (b"connection", b"te"))
-    return b"%b %b HTTP/1.1\r\n%b\r\n" % (request.method, request.origin_target, encode_fields(fields))
+        lines += (b"te: trailers\r\n", b"connection: te\r\n")
+    return b"%b %b HTTP/1.1\r\n%b\r\n" % (request.method, request.origin_target, join_lines(lines))
 
 
 class Forwarding:

@@ -32,6 +32,8 @@ HOP_BY_HOP = frozenset(
 # A client may name any field in Connection; these it may not take away from the next hop.
 _NEVER_LISTED = frozenset({b"host", b"content-length", b"cache-control", b"expect"})
 
+_NONE_LISTED: frozenset[bytes] = frozenset()
+
 # Fields that would change the framing or the routing of a message if they came in its trailers.
 _NEVER_IN_TRAILERS = HOP_BY_HOP | {b"host", b"content-length", b"content-encoding", b"content-type", b"expect"}
 
@@ -50,6 +52,7 @@ class RequestHead:
     `target` is as sent; `path` is its path without the query, still percent-encoded; `origin_target` is what goes
     to a back end (the target in origin form). `host` is in lower case and without a port: of an absolute target,
     else of the Host field, else empty (HTTP/1.0). `content_length` is set exactly when `framing` is LENGTH.
+    `listed` are the fields that Connection names and that end here; `upgrade` is the protocol asked for, if any.
     """
 
     __slots__ = (
@@ -60,6 +63,7 @@ class RequestHead:
         "headers",
         "host",
         "keep_alive",
+        "listed",
         "method",
         "origin_target",
         "path",
@@ -84,6 +88,7 @@ class RequestHead:
         self.content_length: int | None = None
         self.expects_continue = False
         self.upgrade: bytes | None = None
+        self.listed: frozenset[bytes] = _NONE_LISTED
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of the field `name` (given in lower case), or None."""
@@ -136,9 +141,14 @@ STATUS_LINES = {status: _status_line(status) for status in range(100, 1000)}
 
 
 def encode_fields(headers: Headers) -> bytes:
-    """Fields as they stand on the wire, each with its line end. Raises InvalidInput for a line break in one."""
-    block = b"".join([name + b": " + value + b"\r\n" for name, value in headers])
-    count = len(headers)
+    """Fields as they stand on the wire. Raises InvalidInput for a line break in one."""
+    return join_lines([name + b": " + value + b"\r\n" for name, value in headers])
+
+
+def join_lines(lines: list[bytes]) -> bytes:
+    """Field lines, each with its line end, as one block. Raises InvalidInput for one that would break out."""
+    block = b"".join(lines)
+    count = len(lines)
     if block.count(b"\n") != count or block.count(b"\r") != count:
         raise InvalidInput("a header field holds a line break", hint="Encode the value before it is set.")
     return block

@@ -15,7 +15,7 @@ import re
 import httptools
 
 from upwell.runtime.http.chunks import ChunkedReader, MalformedChunks
-from upwell.runtime.http.messages import BodyFraming, Headers, RequestHead, connection_options
+from upwell.runtime.http.messages import BodyFraming, Headers, RequestHead, connection_options, listed_fields
 from upwell.runtime.http.settings import HttpSettings
 
 _KNOWN_METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS"})
@@ -24,6 +24,8 @@ _AUTHORITY = re.compile(rb"(?P<host>[A-Za-z0-9_.~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]
 _ABSOLUTE = re.compile(rb"https?://(?P<authority>[^/?#]*)(?P<rest>[^#]*)", re.IGNORECASE)
 _ONCE = (b"host", b"content-length", b"transfer-encoding", b"expect")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
+# What nearly every client says, and what HTTP/1.1 does without being told.
+_KEEP_ALIVE = (b"keep-alive", b"Keep-Alive")
 _MAX_BLANK_LINES = 4
 # Room for method and version in the request line.
 _LINE_BESIDE_TARGET = 128
@@ -188,7 +190,13 @@ class RequestReader:
             index = _first_of_each(headers)
         head = RequestHead(method, target, version[5:], headers, index)
         self._settle_target(head, index)
-        if b"connection" in index or b"expect" in index or head.version == b"1.0":
+        connection = index.get(b"connection")
+        if (
+            (connection is not None and connection not in _KEEP_ALIVE)
+            or head.version == b"1.0"
+            or len(index) != len(headers)
+            or b"expect" in index
+        ):
             self._settle_connection(head, index)
         if b"content-length" in index or b"transfer-encoding" in index:
             self._settle_framing(head, index)
@@ -251,6 +259,7 @@ class RequestReader:
             head.keep_alive = b"close" not in options and (head.version == b"1.1" or b"keep-alive" in options)
             if b"upgrade" in options:
                 head.upgrade = index.get(b"upgrade")
+            head.listed = listed_fields(options)
         elif head.version == b"1.0":
             head.keep_alive = False
         if b"expect" in index and head.version == b"1.1":

@@ -253,7 +253,7 @@ class UpstreamConnection(asyncio.Protocol):
         if coding is not None and coding != b"chunked":
             self._break("malformed answer: a transfer coding other than chunked")
             return
-        if self._parser.get_http_version() not in _VERSIONS:
+        if self.served == 0 and self._parser.get_http_version() not in _VERSIONS:
             self._break("malformed answer: another version of HTTP")
             return
         if options:

@@ -658,3 +658,16 @@ def test_a_field_of_the_observer_that_would_break_out_never_reaches_the_client()
             assert len(errors) == 1
 
     run(main())
+
+
+def test_fields_listed_by_a_second_connection_field_stay_behind_too() -> None:
+    request = (
+        b"GET / HTTP/1.1\r\n" + HOST + b"Connection: x-a\r\nConnection: keep-alive\r\nX-A: 1\r\nX-B: 2\r\n\r\n"
+    )
+
+    async def main() -> None:
+        async with proxying(answering()) as proxy:
+            await proxy.ask(request)
+            assert proxy.backend.seen == b"GET / HTTP/1.1\r\nhost: a.example.com\r\nx-b: 2\r\n\r\n"
+
+    run(main())
