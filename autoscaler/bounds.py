@@ -89,9 +89,9 @@ def _within(
         least = min(least, most)
     if wish is None:
         reasons.append(Bound.NO_DEMAND_KNOWN)
-        if activity.status is Status.ACTIVATING and least == 0:
+        if activity.status is Status.ACTIVATING and least == 0 and settings.enable_scale_to_zero:
             return 0, tuple(reasons)
-        if decision.ready + decision.starting >= least:
+        if decision.ready + decision.starting >= max(least, 0 if settings.enable_scale_to_zero else 1):
             return None, tuple(reasons)
         wish = 0
     if wish < least:
