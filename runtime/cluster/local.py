@@ -38,6 +38,7 @@ from upwell.runtime.cluster.interface import (
     ReplicaState,
     StartFailure,
 )
+from upwell.runtime.cluster.recorder import DeploymentState, Recorder
 from upwell.runtime.host.launcher import (
     ExitStatus,
     FunctionSource,
@@ -83,7 +84,18 @@ def victims(replicas: list[Replica], surplus: int) -> list[Replica]:
 class _Deployed:
     """A revision that may run here."""
 
-    __slots__ = ("failures", "key", "metrics", "retry", "running", "source", "template", "wanted")
+    __slots__ = (
+        "available",
+        "failures",
+        "key",
+        "message",
+        "reason",
+        "retry",
+        "running",
+        "source",
+        "template",
+        "wanted",
+    )
 
     def __init__(self, key: ObjectKey, source: FunctionSource) -> None:
         self.key = key
@@ -92,6 +104,9 @@ class _Deployed:
         self.wanted = 0
         self.running: dict[str, _Running] = {}
         self.failures = 0
+        self.available: bool | None = None
+        self.reason = ""
+        self.message = ""
         self.retry: asyncio.TimerHandle | None = None
 
     def alive(self) -> list[Replica]:
@@ -163,6 +178,7 @@ class LocalCluster:
         self._deployed: dict[str, _Deployed] = {}
         self._templates: OrderedDict[str, _Deployed] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._recorder = Recorder(objects)
 
     def __repr__(self) -> str:
         running = sum(len(deployed.running) for deployed in self._deployed.values())
@@ -189,6 +205,7 @@ class LocalCluster:
             deployed.failures = 0
             deployed.cancel_retry()
         self._converge(deployed)
+        self._note(deployed)
 
     def replace(self, replica: Replica, *, reason: str) -> None:
         deployed = self._deployed.get(replica.revision)
@@ -209,6 +226,7 @@ class LocalCluster:
 
     async def run(self) -> None:
         """Follow Deployments until cancelled; then end every replica."""
+        self._spawn(self._recorder.run())
         try:
             async with contextlib.aclosing(self.objects.watch("Deployment")) as changes:
                 async for change in changes:
@@ -226,7 +244,7 @@ class LocalCluster:
             try:
                 source = function_source(revision, manifest, self._bundles, show_errors=self._settings.show_errors)
             except UpwellError as error:
-                self._spawn(self._write_status(key, ready=False, reason="NoSource", message=str(error)))
+                self._recorder.note(key, DeploymentState(0, 0, 0, False, "NoSource", str(error)))
                 return
             self._deployed[revision] = deployed = _Deployed(key, source)
             self._template(deployed)
@@ -241,8 +259,7 @@ class LocalCluster:
         self._templates.pop(revision, None)
         if deployed.template is not None:
             deployed.template.close()
-        if not deployed.running:
-            del self._deployed[revision]
+        del self._deployed[revision]
 
     def _template(self, deployed: _Deployed) -> Template:
         """The template to fork from, made anew if it was evicted; the least recently used one goes."""
@@ -276,27 +293,20 @@ class LocalCluster:
             # The same source fails the same way: nobody need wait for a second attempt.
             deployed.failures = max(1, deployed.failures)
             self._start_failed(deployed, str(error))
-            await self._write_status(deployed.key, ready=False, reason="ImportFailed", message=str(error))
+            deployed.available, deployed.reason, deployed.message = False, "ImportFailed", str(error)
+            self._note(deployed)
             return
         _log.info("loaded", extra={"revision": revision, "import_s": round(result.seconds, 4)})
-        await self._write_status(deployed.key, ready=True, reason="MinimumReplicasAvailable", message="")
+        deployed.available, deployed.reason, deployed.message = True, "MinimumReplicasAvailable", ""
+        self._note(deployed)
 
-    async def _write_status(self, key: ObjectKey, *, ready: bool, reason: str, message: str) -> None:
-        manifest = await self.objects.get(key)
-        if manifest is None:
-            return
-        condition = {
-            "type": "Available",
-            "status": "True" if ready else "False",
-            "reason": reason,
-            "message": message,
-        }
-        manifest["status"] = {
-            "observedGeneration": manifest["metadata"]["generation"],
-            "conditions": [condition],
-        }
-        del manifest["metadata"]["resourceVersion"]
-        await self.objects.update_status(manifest)
+    def _note(self, deployed: _Deployed) -> None:
+        replicas = [running.replica for running in deployed.running.values()]
+        ready = sum(replica.state is ReplicaState.READY for replica in replicas)
+        state = DeploymentState(
+            deployed.wanted, len(replicas), ready, deployed.available, deployed.reason, deployed.message
+        )
+        self._recorder.note(deployed.key, state)
 
     # Replicas
 
@@ -305,15 +315,19 @@ class LocalCluster:
         alive = deployed.alive()
         for replica in victims(alive, len(alive) - deployed.wanted if len(alive) > deployed.wanted else 0):
             self._drain(deployed.running[replica.name])
-        if deployed.retry is None:
-            for _ in range(deployed.wanted - len(alive)):
+        for _ in range(deployed.wanted - len(alive)):
+            if deployed.retry is None:
                 self._start(deployed)
 
     def _start(self, deployed: _Deployed) -> None:
         revision = deployed.source.revision
         token = secrets.token_hex(3)
         path = self._sockets / f"{token}{secrets.token_hex(2)}"
-        listener = _listen(path)
+        try:
+            listener = _listen(path)
+        except OSError as error:  # descriptors or disk have run out
+            self._start_failed(deployed, f"no socket for a replica: {error.strerror}")
+            return
         replica = Replica(
             name=f"{revision.partition('/')[2]}-{token}",
             revision=revision,
@@ -338,6 +352,7 @@ class LocalCluster:
         running.replica.state = ReplicaState.READY
         running.replica.ready_at = self._clock.now()
         self._tell(running.replica)
+        self._note(running.deployed)
 
     def _drain(self, running: _Running, grace: float | None = None) -> None:
         """Tell observers first, so that nothing new is sent; then ask the replica to finish and end."""
@@ -378,6 +393,7 @@ class LocalCluster:
                 self._start_failed(deployed, status.reason)
         if self._deployed.get(replica.revision) is deployed:
             self._converge(deployed)
+            self._note(deployed)
 
     def _start_failed(self, deployed: _Deployed, reason: str) -> None:
         deployed.failures += 1
@@ -403,11 +419,18 @@ class LocalCluster:
     def _spawn(self, coroutine: Any) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("a task of the cluster failed", exc_info=task.exception())
 
     async def _end_all(self) -> None:
-        for task in self._tasks:
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         for revision, deployed in list(self._deployed.items()):
             self._forget(revision, deployed)
 
