@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import select
 import signal
 import socket
 import sys
@@ -30,6 +31,9 @@ from upwell.runtime.host.wire import Message, Received, Wire
 FORKED = 0
 ENDED = 10
 """A standby's exit codes: its command is carried out, or the platform has closed the socket."""
+
+RESPITE_SECONDS = 0.02
+"""What a replica needs to start, several times over on an idle machine."""
 
 SINGLE_THREADED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """Numeric libraries start threads while they are imported unless these say 1."""
@@ -131,13 +135,15 @@ def _return_commands(wire: Wire) -> int:
 def _fork_replicas(function: replica.Function, wire: Wire, zygote: int) -> int:
     """Keep one standby until the platform closes the socket."""
     code = FORKED
+    template = os.getpid()
     while code == FORKED:
-        template = os.getpid()
         standby = os.fork()
         if standby == 0:
             linux.die_with_parent(signal.SIGKILL)
             os._exit(_stand_by(function, wire, zygote) if os.getppid() == template else ENDED)
         code = os.waitstatus_to_exitcode(os.waitpid(standby, 0)[1])
+        # A replica is starting, and a fork beside it slows it down by a third: wait, unless a command is there.
+        select.select([wire.socket], [], [], RESPITE_SECONDS)
     return 0 if code == ENDED else 1
 
 
