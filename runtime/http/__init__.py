@@ -9,7 +9,7 @@ Everything is callbacks on transports: no task and no future is made for a reque
 unambiguous message or it is refused; no byte of a message that could be read in two ways reaches a back end.
 Names of headers are in lower case everywhere, values are bytes as sent.
 
-Modules: `settings` (limits, each with its reason), `messages` (heads, hop-by-hop rules), `chunks` and `reader` (bytes
-to requests), `exchange`, `server`, `connect`, `upstream` and `upstream_connection` (the pool and what is in it),
-`forward`.
+Modules: `settings` (limits, each with its reason), `messages` (heads, hop-by-hop rules), `chunks` and `reader`
+(bytes to requests), `exchange`, `server`, `connect`, `upstream` and `upstream_connection` (the pool and what is in
+it), `forward`.
 """
