@@ -258,14 +258,14 @@ class Gateway:
             await asyncio.gather(*self._closing, *(pool.aclose() for pool in self._pools.values()))
 
     def report_load(self) -> None:
-        """Report every revision that had a request since its last report."""
+        """Report every revision with traffic, and zero once when it has ended."""
         now = self.clock.now()
         for revision, entry in list(self._reporting.items()):
             report = entry.reporter.report(now)
             self._autoscaling.report(report)
             if entry.stats.in_flight <= len(entry.activator.backends) * entry.activator.limits.burst_threshold:
                 entry.reset_poke()
-            if report.request_count == 0 and entry.stats.in_flight == 0:
+            if report.request_count == 0 and report.average_concurrency == 0 and entry.stats.in_flight == 0:
                 entry.reporting = False
                 del self._reporting[revision]
 
