@@ -15,7 +15,7 @@ import click
 import uvloop
 
 from upwell.functions.api.serving import Defaults, Service, with_defaults
-from upwell.functions.errors import InvalidSettings
+from upwell.functions.errors import AddressInUse, InvalidSettings
 from upwell.functions.project import Project, bundle, locate
 from upwell.runtime.cli.console import RunConsole
 from upwell.runtime.cli.flags import read_settings, settings_flags
@@ -24,7 +24,7 @@ from upwell.runtime.cluster.deployments import SOURCE_ANNOTATION, SourceReferenc
 from upwell.runtime.cluster.interface import Manifest, ObjectKey
 from upwell.runtime.gateway.access_log import JsonAccessLog, TerminalAccessLog
 from upwell.runtime.logs import configure
-from upwell.runtime.roles.up import Platform, UpSettings
+from upwell.runtime.roles.up import LOOPBACK, Platform, UpSettings, bind
 
 NAMESPACE: Final = "default"
 READY_SECONDS: Final = 120.0
@@ -55,12 +55,23 @@ def run(
 ) -> None:
     """Serve the function in PATH, a .py file or a directory, from zero and back to zero."""
     settings = dataclasses.replace(read_settings(UpSettings, flags), show_errors=True)
+    if settings.admin_port == UpSettings().admin_port and _in_use(settings.admin_port):
+        settings = dataclasses.replace(settings, admin_port=0)  # a second run beside the first
     project = locate(path)
     autoscaler = _pairs(assignments, "--set")
     environment = _pairs(variables, "--env")
     configure(level="info" if json_logs else "warning", json_lines=json_logs)
     with tempfile.TemporaryDirectory(prefix="upwell-run-") as directory:
         uvloop.run(_serve(settings, project, Path(directory), autoscaler, environment, json_logs))
+
+
+def _in_use(port: int) -> bool:
+    try:
+        for listener in bind(LOOPBACK[:1], port, ""):
+            listener.close()
+    except AddressInUse:
+        return True
+    return False
 
 
 def _pairs(assignments: tuple[str, ...], flag: str) -> dict[str, str]:

@@ -125,9 +125,9 @@ class Platform:
     async def start(self) -> None:
         """Listen, start the host and the loops. Raises AddressInUse; nothing is left behind then."""
         try:
-            self._listeners = bind(self.settings.host, self.settings.port)
+            self._listeners = bind(self.settings.host, self.settings.port, "--port")
             self._port = int(self._listeners[0].getsockname()[1])
-            await self.admin.start(bind(LOOPBACK[:1], self.settings.admin_port)[0])
+            await self.admin.start(bind(LOOPBACK[:1], self.settings.admin_port, "--admin-port")[0])
             await self.launcher.start()
         except BaseException:
             await self.stop()
@@ -196,10 +196,10 @@ class Platform:
         shutil.rmtree(self._sockets, ignore_errors=True)
 
 
-def bind(hosts: tuple[str, ...], port: int) -> list[socket.socket]:
+def bind(hosts: tuple[str, ...], port: int, flag: str) -> list[socket.socket]:
     """Listening sockets on the same port of every host. IPv6 that the machine lacks is passed over.
 
-    Raises AddressInUse with what to do about it.
+    Raises AddressInUse, whose hint names `flag`.
     """
     listeners: list[socket.socket] = []
     try:
@@ -217,7 +217,7 @@ def bind(hosts: tuple[str, ...], port: int) -> list[socket.socket]:
         if error.errno in (errno.EADDRINUSE, errno.EACCES):
             reason = "is used by another process" if error.errno == errno.EADDRINUSE else "may not be used"
             raise AddressInUse(
-                f"port {port} {reason}", where=f"{host}:{port}", hint="choose another with --port"
+                f"port {port} {reason}", where=f"{host}:{port}", hint=f"choose another with {flag}"
             ) from error
         raise
     return listeners

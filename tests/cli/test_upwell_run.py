@@ -59,12 +59,11 @@ def command(*arguments: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def running(tmp_path: Path, *arguments: str) -> Iterator[Running]:
+def running(tmp_path: Path, *arguments: str, admin: str | None = "0") -> Iterator[Running]:
     output = tmp_path / "output.txt"
+    ports = ["--port", "0", *(["--admin-port", admin] if admin is not None else [])]
     with output.open("w") as stream:
-        process = subprocess.Popen(
-            command(*arguments, "--port", "0", "--admin-port", "0"), stdout=stream, stderr=stream, text=True
-        )
+        process = subprocess.Popen(command(*arguments, *ports), stdout=stream, stderr=stream, text=True)
     try:
         yield Running(process, output)
     finally:
@@ -192,6 +191,16 @@ def test_a_port_in_use_is_named_and_ends_it(tmp_path: Path, hello: Path) -> None
     assert code == 1
     assert f"port {port} is used by another process" in said
     assert "--port" in said
+
+
+def test_a_second_run_beside_the_first_needs_another_port_alone(tmp_path: Path, hello: Path) -> None:
+    first, second = tmp_path / "1", tmp_path / "2"
+    first.mkdir()
+    second.mkdir()
+    with running(first, str(hello), admin=None) as one, running(second, str(hello), admin=None) as other:
+        assert one.get()[0] == other.get()[0] == 200
+        pages = {run.wait_for(r"metrics at (\S+);").group(1) for run in (one, other)}
+        assert len(pages) == 2
 
 
 @pytest.mark.parametrize(
