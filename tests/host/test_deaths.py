@@ -69,13 +69,14 @@ def start_platform(folder: Path, mark: str) -> subprocess.Popen[str]:
 def test_kill_9_of_the_platform_leaves_no_process(tmp_path: Path) -> None:
     mark = f"whole-{tmp_path}"
     platform = start_platform(tmp_path / "platform", mark)
-    assert platform.stdout is not None
-    with platform.stdout:
+    try:
+        assert platform.stdout is not None
         assert platform.stdout.readline().strip() == "ready"
         # The platform, zygote, template and standby, two replicas and the processes that each has started.
-        assert len(processes_of(mark)) >= 8
+        run(reached(lambda: len(processes_of(mark)) == 8, "the whole family of processes"))
+    finally:
         platform.kill()
-        platform.wait()
+        platform.communicate()
     run(reached(lambda: not processes_of(mark), "the end of all processes"))
 
 
