@@ -1,4 +1,4 @@
-"""What all metrics share: duration buckets, and a revision's labels as Knative's OpenTelemetry export names them."""
+"""What all metrics share: duration buckets, and a revision's labels in the spelling of Knative's export."""
 
 from __future__ import annotations
 
