@@ -4,11 +4,13 @@ Each round ends all replicas, asks once on a new connection from another process
 uvicorn the same; every tenth round a fresh interpreter with uvicorn too. A round counts when its replica was
 started after the question: the autoscaler's own tick may raise one just then, since it knows nothing of rounds.
 
+Before each question all rests for a moment, as before the first request to a function long unasked.
 For the base zygote alone the platform keeps one template, and another function takes its place before each round.
 """
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import time
 from collections.abc import Mapping, Sequence
@@ -26,6 +28,8 @@ from .table import Result, Row
 
 WARM_UP_ROUNDS: Final = 3
 SPAWN_EVERY: Final = 10
+REST_SECONDS: Final = 0.1
+"""What the round before left behind has ended by then, and whatever is kept ready is ready again."""
 P50_GOAL: Final = "<= 10"
 P99_GOAL: Final = "<= 30"
 RATIO_GOAL: Final = "<= 1.7"
@@ -131,6 +135,7 @@ async def _ask_from_zero(platform: Hosted, function: Deployed, client: Client, r
     """The answer of a round that counts."""
     while True:
         await platform.to_zero(function)
+        await asyncio.sleep(REST_SECONDS)
         asked_at = platform.now()
         answer = await client.ask(platform.port, function.host)
         if answer.status != 200:
@@ -142,6 +147,7 @@ async def _ask_from_zero(platform: Hosted, function: Deployed, client: Client, r
 
 
 async def _ask_bare(server: BareServer, client: Client) -> float:
+    await asyncio.sleep(REST_SECONDS)
     answer = await client.ask(server.port, "localhost")
     await server.to_zero()
     return answer.complete
