@@ -13,7 +13,6 @@ import contextlib
 import gc
 import importlib
 import os
-import resource
 import select
 import signal
 import socket
@@ -23,6 +22,7 @@ from typing import NoReturn
 
 from upwell.runtime import procfs
 from upwell.runtime.clock import SystemClock
+from upwell.runtime.descriptors import raise_descriptor_limit
 from upwell.runtime.host import linux, replica, template
 from upwell.runtime.host.source import FunctionSource
 from upwell.runtime.host.wire import Message, Received, Wire
@@ -175,14 +175,6 @@ def _bury(pid: int) -> tuple[int, int]:
         if pid != os.getpgrp():
             os.killpg(pid, signal.SIGKILL)
     return os.waitpid(pid, 0)
-
-
-def raise_descriptor_limit() -> None:
-    """Allow as many descriptors as the hard limit does: each held request is one."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        with contextlib.suppress(OSError, ValueError):  # macOS refuses what it calls unlimited
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def run(control: socket.socket) -> NoReturn:

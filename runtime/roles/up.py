@@ -30,6 +30,7 @@ from upwell.runtime.control.autoscaler import AutoscalerLoop, revision_settings
 from upwell.runtime.control.conditions import READY, find
 from upwell.runtime.control.follow import follow
 from upwell.runtime.control.serving import ServingController
+from upwell.runtime.descriptors import raise_descriptor_limit
 from upwell.runtime.gateway.access_log import AccessLog
 from upwell.runtime.gateway.gateway import Gateway
 from upwell.runtime.gateway.settings import GatewaySettings
@@ -124,6 +125,7 @@ class Platform:
 
     async def start(self) -> None:
         """Listen, start the host and the loops. Raises AddressInUse; nothing is left behind then."""
+        raise_descriptor_limit()
         try:
             self._listeners = bind(self.settings.host, self.settings.port, "--port")
             self._port = int(self._listeners[0].getsockname()[1])
