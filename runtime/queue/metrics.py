@@ -6,10 +6,9 @@ Plain integer work on the request's path; the platform makes Prometheus families
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import Any, Final
+from typing import Any
 
-BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
-"""Upper bounds in seconds, the gateway's own: fine where warm functions answer, up to the default timeout."""
+from upwell.runtime.measures import BUCKETS
 
 
 class QueueMetrics:
