@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import contextlib
 
 import click
 
@@ -66,5 +66,5 @@ class RunConsole:
 
     def _print(self, line: str) -> None:
         if not self._quiet:
-            click.echo(line)
-            sys.stdout.flush()
+            with contextlib.suppress(OSError):  # whoever read it has left; the function goes on
+                click.echo(line)

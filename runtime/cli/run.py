@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 import signal
 import sys
-import tempfile
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +23,7 @@ from upwell.runtime.cluster.deployments import SOURCE_ANNOTATION, SourceReferenc
 from upwell.runtime.cluster.interface import Manifest, ObjectKey
 from upwell.runtime.gateway.access_log import JsonAccessLog, TerminalAccessLog
 from upwell.runtime.logs import configure
+from upwell.runtime.roles.scratch import scratch_directory
 from upwell.runtime.roles.up import LOOPBACK, Platform, UpSettings, bind
 
 NAMESPACE: Final = "default"
@@ -61,8 +61,8 @@ def run(
     autoscaler = _pairs(assignments, "--set")
     environment = _pairs(variables, "--env")
     configure(level="info" if json_logs else "warning", json_lines=json_logs)
-    with tempfile.TemporaryDirectory(prefix="upwell-run-") as directory:
-        uvloop.run(_serve(settings, project, Path(directory), autoscaler, environment, json_logs))
+    with scratch_directory() as directory:
+        uvloop.run(_serve(settings, project, directory, autoscaler, environment, json_logs))
 
 
 def _in_use(port: int) -> bool:
@@ -138,7 +138,7 @@ async def _serve(
 
 
 def _stop_on_signals() -> asyncio.Event:
-    """Set by the first SIGINT or SIGTERM; the second ends the process as it always does."""
+    """Set by the first SIGINT, SIGTERM or SIGHUP; the second ends the process as it always does."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -146,7 +146,7 @@ def _stop_on_signals() -> asyncio.Event:
         loop.remove_signal_handler(number)
         stopping.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, stop, number)
     return stopping
 

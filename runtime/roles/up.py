@@ -11,9 +11,7 @@ import contextlib
 import errno
 import logging
 import os
-import shutil
 import socket
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +37,7 @@ from upwell.runtime.host.settings import HostSettings
 from upwell.runtime.http.server import HttpServer
 from upwell.runtime.http.settings import HttpSettings
 from upwell.runtime.roles.admin import AdminPage
+from upwell.runtime.roles.scratch import socket_folder
 from upwell.runtime.settings import setting
 
 LOCAL_DEFAULTS: Final = {"allow-zero-initial-scale": "true", "initial-scale": "0"}
@@ -86,14 +85,15 @@ class Platform:
         self.settings = settings
         self.directory = directory
         self._access_log = access_log
-        self._sockets = Path(tempfile.mkdtemp(prefix="upwell-"))
+        self._cleanup = contextlib.ExitStack()
+        sockets = self._cleanup.enter_context(socket_folder(directory))
         self.objects = MemoryStore(clock)
         self.launcher = HostLauncher(host, clock)
         self.cluster = LocalCluster(
             self.objects,
             self.launcher,
             bundles=directory / "bundles",
-            sockets=self._sockets,
+            sockets=sockets,
             clock=clock,
             reports=lambda report: self.autoscaler.report(report),
             settings=LocalClusterSettings(templates=settings.templates, show_errors=settings.show_errors),
@@ -195,7 +195,7 @@ class Platform:
         for listener in self._listeners:
             listener.close()
         self._access_log.close()
-        shutil.rmtree(self._sockets, ignore_errors=True)
+        self._cleanup.close()
 
 
 def bind(hosts: tuple[str, ...], port: int, flag: str) -> list[socket.socket]:

@@ -128,7 +128,7 @@ def test_it_prints_the_url_and_a_line_for_what_rises(tmp_path: Path, hello: Path
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_however_it_ends_no_process_is_left(tmp_path: Path, hello: Path, number: signal.Signals) -> None:
     with running(tmp_path, str(hello)) as run:
         run.get()
@@ -182,6 +182,28 @@ def test_json_logs_hold_one_access_line_a_request(tmp_path: Path, hello: Path) -
         assert record["cold"] is True
         assert 0 < record["wait_ms"] <= record["duration_ms"]
         assert record["reason"] == ""
+
+
+def test_it_serves_on_when_nobody_reads_what_it_prints(hello: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        command(str(hello), "--port", str(port), "--admin-port", "0"), stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        assert str(port) in process.stdout.readline()
+        process.stdout.close()
+        for _ in range(3):
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+            connection.request("GET", "/")
+            assert connection.getresponse().status == 200
+            connection.close()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_a_port_in_use_is_named_and_ends_it(tmp_path: Path, hello: Path) -> None:
