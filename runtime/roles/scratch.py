@@ -1,7 +1,7 @@
 """A directory for one run of a platform, gone with it, and swept by the next run if it was killed.
 
-Each run locks its directory. A lock ends with its process, however that ends, so an unlocked directory of ours is a
-dead run's.
+Each run locks its directory. A lock ends with its process, however that ends, so an unlocked directory of ours is
+a dead run's.
 """
 
 from __future__ import annotations
@@ -25,14 +25,23 @@ LONGEST_SOCKET_FOLDER: Final = 80
 def scratch_directory() -> Iterator[Path]:
     """A new directory that only this user may enter, removed at the end; those of dead runs are removed now."""
     sweep(Path(tempfile.gettempdir()))
-    path = Path(tempfile.mkdtemp(prefix=PREFIX))
-    lock = os.open(path / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    path, lock = _locked_directory()
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
         os.close(lock)
+
+
+def _locked_directory() -> tuple[Path, int]:
+    while True:
+        path = Path(tempfile.mkdtemp(prefix=PREFIX))
+        with contextlib.suppress(FileNotFoundError):
+            lock = os.open(path / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if (path / LOCK).exists():  # else another run swept it before it was locked
+                return path, lock
+            os.close(lock)
 
 
 def sweep(parent: Path) -> None:
