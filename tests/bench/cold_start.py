@@ -5,7 +5,7 @@ uvicorn the same; every tenth round a fresh interpreter with uvicorn too. A roun
 started after the question: the autoscaler's own tick may raise one just then, since it knows nothing of rounds.
 
 Before each question all rests for a moment, as before the first request to a function long unasked.
-For the base zygote alone the platform keeps one template, and another function takes its place before each round.
+For the base zygote alone the platform keeps one template and has many functions, each of which is asked once.
 """
 
 from __future__ import annotations
@@ -118,17 +118,17 @@ async def _warm_rounds(plan: Plan) -> Rounds:
 
 
 async def _base_rounds(plan: Plan) -> list[float]:
-    times = []
+    """Milliseconds of the first request that each of many functions gets, none of which has its template left."""
+    source = (FUNCTIONS / "slow_import.py").read_text()
     async with hosted(plan.directory / "base", templates=1) as platform, Client() as client:
-        slow = await platform.deploy(FUNCTIONS / "slow_import.py")
-        other = await platform.deploy(FUNCTIONS / "asgi_hello.py")
-        rounds = Rounds()
-        for _ in range(plan.choose(quick=8, default=30, everything=100)):
-            await _ask_from_zero(platform, other, client, rounds)
-            await platform.to_zero(other)
-            times.append((await _ask_from_zero(platform, slow, client, rounds)).complete)
-            await platform.to_zero(slow)
-    return times
+        functions = []
+        for number in range(plan.choose(quick=8, default=30, everything=60) + 1):
+            path = plan.directory / f"slow_{number}.py"
+            path.write_text(source)
+            functions.append(await platform.deploy(path))
+        # The last one's template is still there.
+        asked = functions[:-1]
+        return [(await _ask_from_zero(platform, function, client, Rounds())).complete for function in asked]
 
 
 async def _ask_from_zero(platform: Hosted, function: Deployed, client: Client, rounds: Rounds) -> Answer:
