@@ -6,8 +6,9 @@ each and keeps cancelled ones until they are due. Here timers are put into bucke
 cancelling one are O(1), and a cancelled timer is let go at once. Only the first timer of a bucket touches the
 heap of bucket numbers.
 
-The wheel belongs to one event loop and is used from its thread only. While anything is pending it holds exactly
-one loop timer, for the earliest bucket; with nothing pending it holds none.
+The wheel belongs to one event loop and is used from its thread only. It holds at most one loop timer, for the
+earliest bucket or an earlier one: after the last timer is cancelled the loop's is left to fire once on nothing, as
+under light load a request's deadline is set and cancelled before the next one comes.
 """
 
 from __future__ import annotations
@@ -111,15 +112,9 @@ class TimerWheel:
         if not bucket:
             del self._buckets[timer._bucket]
             if not self._buckets:
-                self._rest()
+                self._order.clear()
             elif len(self._order) > 2 * len(self._buckets) + 64:
                 self._order = sorted(self._buckets)
-
-    def _rest(self) -> None:
-        self._order.clear()
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None
 
     def _turn(self) -> None:
         self._handle = None

@@ -18,7 +18,6 @@ import logging
 import os
 import secrets
 import socket
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +38,7 @@ from upwell.runtime.cluster.interface import (
     StartFailure,
 )
 from upwell.runtime.cluster.recorder import DeploymentState, Recorder
+from upwell.runtime.cluster.templates import TemplateCache
 from upwell.runtime.host.launcher import (
     ExitStatus,
     FunctionSource,
@@ -93,14 +93,12 @@ class _Deployed:
         "retry",
         "running",
         "source",
-        "template",
         "wanted",
     )
 
     def __init__(self, key: ObjectKey, source: FunctionSource) -> None:
         self.key = key
         self.source = source
-        self.template: Template | None = None
         self.wanted = 0
         self.running: dict[str, _Running] = {}
         self.failures = 0
@@ -169,14 +167,15 @@ class LocalCluster:
     ) -> None:
         self.objects = objects
         self.reports = reports
-        self._launcher = launcher
         self._bundles = bundles
         self._sockets = sockets
         self._clock = clock
         self._settings = settings
         self._observers: list[ClusterObserver] = []
         self._deployed: dict[str, _Deployed] = {}
-        self._templates: OrderedDict[str, _Deployed] = OrderedDict()
+        self._templates = TemplateCache(
+            launcher, settings.templates, busy=self._has_starting, loading=self._loading
+        )
         self._tasks: set[asyncio.Task[None]] = set()
         self._recorder = Recorder(objects)
 
@@ -247,7 +246,7 @@ class LocalCluster:
                 self._recorder.note(key, DeploymentState(0, 0, 0, False, "NoSource", str(error)))
                 return
             self._deployed[revision] = deployed = _Deployed(key, source)
-            self._template(deployed)
+            self._templates.take(source)
             deployed.wanted = int(manifest["spec"].get("replicas", 0))
             self._converge(deployed)
 
@@ -256,49 +255,42 @@ class LocalCluster:
         deployed.cancel_retry()
         for running in list(deployed.running.values()):
             self._drain(running)
-        self._templates.pop(revision, None)
-        if deployed.template is not None:
-            deployed.template.close()
+        self._templates.forget(revision)
         del self._deployed[revision]
 
-    def _template(self, deployed: _Deployed) -> Template:
-        """The template to fork from, made anew if it was evicted; the least recently used one goes."""
-        revision = deployed.source.revision
-        self._templates[revision] = deployed
-        self._templates.move_to_end(revision)
-        usable = (TemplateState.LOADING, TemplateState.LOADED, TemplateState.FRESH)
-        if deployed.template is None or deployed.template.state not in usable:
-            deployed.template = self._launcher.load(deployed.source)
-            self._spawn(self._follow_load(deployed, deployed.template))
-        while len(self._templates) > self._settings.templates:
-            _, oldest = self._templates.popitem(last=False)
-            if oldest.template is not None:
-                oldest.template.close()
-                oldest.template = None
-        return deployed.template
+    def _loading(self, template: Template) -> None:
+        self._spawn(self._follow_load(template))
 
-    async def _follow_load(self, deployed: _Deployed, template: Template) -> None:
-        revision = deployed.source.revision
+    def _has_starting(self, revision: str) -> bool:
+        return any(replica.state is ReplicaState.STARTING for replica in self.replicas(revision))
+
+    async def _follow_load(self, template: Template) -> None:
+        revision = template.source.revision
         try:
             result = await template.loaded
         except LoadFailed as error:
-            if template.state is TemplateState.EVICTED:
-                return
-            # At this level because the status tells it too, to whoever deployed it.
-            _log.info(
-                "the function cannot be loaded",
-                extra={"revision": revision, "error": str(error), "traceback": error.traceback},
-            )
-            self._templates.pop(revision, None)
+            if template.state is not TemplateState.EVICTED:
+                self._load_failed(revision, error)
+            return
+        _log.info("loaded", extra={"revision": revision, "import_s": round(result.seconds, 4)})
+        self._templates.trim()
+        deployed = self._deployed.get(revision)
+        if deployed is not None:
+            deployed.available, deployed.reason, deployed.message = True, "MinimumReplicasAvailable", ""
+            self._note(deployed)
+
+    def _load_failed(self, revision: str, error: LoadFailed) -> None:
+        # At this level because the status tells it too, to whoever deployed it.
+        details = {"revision": revision, "error": str(error), "traceback": error.traceback}
+        _log.info("the function cannot be loaded", extra=details)
+        self._templates.forget(revision)
+        deployed = self._deployed.get(revision)
+        if deployed is not None:
             # The same source fails the same way: nobody need wait for a second attempt.
             deployed.failures = max(1, deployed.failures)
             self._start_failed(deployed, str(error))
             deployed.available, deployed.reason, deployed.message = False, "ImportFailed", str(error)
             self._note(deployed)
-            return
-        _log.info("loaded", extra={"revision": revision, "import_s": round(result.seconds, 4)})
-        deployed.available, deployed.reason, deployed.message = True, "MinimumReplicasAvailable", ""
-        self._note(deployed)
 
     def _note(self, deployed: _Deployed) -> None:
         replicas = [running.replica for running in deployed.running.values()]
@@ -339,7 +331,7 @@ class LocalCluster:
         deployed.running[replica.name] = running
         self._tell(replica)
         try:
-            running.process = self._template(deployed).start_replica(replica.name, listener, running)
+            running.process = self._templates.take(deployed.source).start_replica(replica.name, listener, running)
         except UpwellError as error:
             listener.close()
             self.ended(running, ExitStatus(None, None, False, str(error)))
@@ -352,6 +344,7 @@ class LocalCluster:
         running.replica.state = ReplicaState.READY
         running.replica.ready_at = self._clock.now()
         self._tell(running.replica)
+        self._templates.trim()
         self._note(running.deployed)
 
     def _drain(self, running: _Running, grace: float | None = None) -> None:
