@@ -126,12 +126,16 @@ async def _serve(
     stopping = _stop_on_signals()
     await platform.start()
     try:
-        kept = bundle(project, directory / "bundles")
-        reference = SourceReference(kept.digest, project.module, project.attribute, str(project.root))
-        manifest = await platform.apply(service(project, reference, environment))
-        ready = await platform.wait_ready(ObjectKey.of(manifest), READY_SECONDS)
-        console.serving(ready["status"]["url"], platform.port, platform.admin.port)
-        await _first(stopping.wait(), platform.wait())
+
+        async def deploy() -> None:
+            kept = bundle(project, directory / "bundles")
+            reference = SourceReference(kept.digest, project.module, project.attribute, str(project.root))
+            manifest = await platform.apply(service(project, reference, environment))
+            ready = await platform.wait_ready(ObjectKey.of(manifest), READY_SECONDS)
+            console.serving(ready["status"]["url"], platform.port, platform.admin.port)
+            await stopping.wait()
+
+        await _first(deploy(), stopping.wait(), platform.wait())
         console.stopping()
     finally:
         await platform.stop()

@@ -95,7 +95,6 @@ class Gateway:
         self._http = http
         self._cluster = cluster
         self._reporting: dict[str, RevisionEntry] = {}
-        self._closing: set[asyncio.Task[None]] = set()
         self._pools: dict[str, UpstreamPool] = {}
 
     def __repr__(self) -> str:
@@ -235,12 +234,10 @@ class Gateway:
         pool = self._pools.get(replica.name)
         if pool is None:
             return
+        # Connections under way end by themselves: what a replica wrote before it ended is still to be read.
         pool.retire()
         if replica.state is ReplicaState.GONE:
             del self._pools[replica.name]
-            task = asyncio.create_task(pool.aclose(), name=f"close-{replica.name}")
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
 
     # Life
 
@@ -255,7 +252,7 @@ class Gateway:
                 await asyncio.sleep(period - self.clock.now() % period)
                 self.report_load()
         finally:
-            await asyncio.gather(*self._closing, *(pool.aclose() for pool in self._pools.values()))
+            await asyncio.gather(*(pool.aclose() for pool in self._pools.values()))
 
     def report_load(self) -> None:
         """Report every revision with traffic, and zero once when it has ended."""

@@ -151,7 +151,7 @@ class UpstreamPool:
         """Retire, cut off what is under way, and wait for the openers to end."""
         self.retire()
         for connection in list(self._connections):
-            connection.close()
+            connection.cut_off("the endpoint is closed")
         if self._openers:
             await asyncio.wait(self._openers)
 

@@ -167,6 +167,13 @@ class UpstreamConnection(asyncio.Protocol):
             self.closed = True
             self._transport.abort()
 
+    def cut_off(self, cause: str) -> None:
+        """Close at once and tell whoever uses it."""
+        user = self._user
+        self.close()
+        if user is not None:
+            user.lost(cause, False)
+
     # The transport's calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -154,8 +154,10 @@ class Platform:
         _log.info("listening", extra={"hosts": list(self.settings.host), "port": self.port})
 
     async def wait(self) -> None:
-        """Until one of the loops fails; raises what it raised."""
-        await asyncio.gather(*self._tasks)
+        """Until one of the loops fails; raises what it raised. The loops are `stop`'s to end."""
+        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
 
     async def apply(self, manifest: Manifest) -> Manifest:
         """Create the object or replace its spec."""

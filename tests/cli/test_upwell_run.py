@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,37 @@ def test_however_it_ends_no_process_is_left(tmp_path: Path, hello: Path, number:
         run.process.send_signal(number)
         code = run.process.wait(PATIENCE)
         assert code == (-signal.SIGKILL if number is signal.SIGKILL else 0)
+        wait_gone(descendants)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_request_under_way_is_answered_before_it_ends(tmp_path: Path, number: signal.Signals) -> None:
+    slow = tmp_path / "slow.py"
+    slow.write_text(
+        "import asyncio\nasync def main():\n    print('asked', flush=True)\n"
+        "    await asyncio.sleep(1)\n    return 'done'\n"
+    )
+    with running(tmp_path, str(slow)) as run, ThreadPoolExecutor() as pool:
+        port = run.port()
+        answer = pool.submit(run.get, "/", "slow.default.localhost")
+        run.wait_for("asked")
+        begun = time.monotonic()
+        run.process.send_signal(number)
+        assert answer.result(PATIENCE) == (200, "done")
+        assert run.process.wait(PATIENCE) == 0
+        assert time.monotonic() - begun < 8, "it ends with its last request, not with the drain's time"
+        assert port
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_it_can_be_ended_while_the_function_is_still_imported(tmp_path: Path) -> None:
+    slow = tmp_path / "slow.py"
+    slow.write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\ndef main(): ...\n")
+    with running(tmp_path, str(slow)) as run:
+        run.wait_for("importing")
+        descendants = family(run.process.pid)
+        run.process.send_signal(signal.SIGINT)
+        assert run.process.wait(PATIENCE / 2) == 0
         wait_gone(descendants)
 
 

@@ -341,3 +341,19 @@ def test_a_system_clock_serves_a_pool_as_well() -> None:
             assert await proxy.ask(GET) == OK
 
     run(main())
+
+
+def test_closing_a_pool_tells_those_whose_answer_was_under_way() -> None:
+    async def main() -> None:
+        def half(peer: Peer) -> None:
+            peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf")
+
+        async with proxying(half) as proxy:
+            client = await proxy.client(GET)
+            await client.until(lambda: client.received.endswith(b"half"))
+            await proxy.pool.aclose()
+            assert [outcome.kind for outcome in await proxy.ended()] == [OutcomeKind.LOST_DURING_RESPONSE]
+            await client.until(lambda: client.closed)
+            assert proxy.pool.statistics().active == 0
+
+    run_fake(main())
