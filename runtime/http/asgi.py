@@ -10,6 +10,9 @@ loses nothing that was accepted:
   served, and only a connection with nothing to read is closed;
 - the listener refuses new connections before the last ones in it are taken.
 
+A response's head is held until the first message of its body, as ASGI asks, and leaves in one write with it. What
+fails between the two is answered with 500, since nothing has been sent.
+
 Lifecycle, in order: `start`, `drain`, `stop`. One server belongs to one event loop.
 """
 
@@ -36,6 +39,17 @@ DRAIN_POLL_SECONDS = 0.02
 
 UNREAD_RETRY_SECONDS = 0.01
 """The loop reads what has arrived on its next turn; an idle connection with unread bytes is looked at then."""
+
+
+COPIED_BYTES = 16384
+"""A body up to this size is copied behind its head, which costs less than handing over two buffers."""
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+FAILED = (
+    b"HTTP/1.1 500 Internal Server Error\r\ncontent-type: text/plain; charset=utf-8\r\n"
+    b"content-length: 21\r\nconnection: close\r\n\r\nInternal Server Error"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +85,44 @@ class _State(ServerState):
         self.drain_idle_seconds = 0.0
 
 
+class _ResponseWriter:
+    """What one response sees of its transport: the head is kept until the first piece of the body is written.
+
+    uvicorn writes each body message, if it is empty too, except in answers to HEAD, which are not written here.
+    """
+
+    __slots__ = ("_begun", "_head", "_transport")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head: bytes | None = None
+        self._begun = False
+
+    def write(self, data: bytes) -> None:
+        if self._begun:
+            self._transport.write(data)
+        elif self._head is not None:
+            head, self._head, self._begun = self._head, None, True
+            if len(data) <= COPIED_BYTES:
+                self._transport.write(head + data)
+            else:
+                self._transport.writelines((head, data))
+        elif data == CONTINUE:
+            self._transport.write(data)
+        else:
+            self._head = data
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        """Close the connection; a head that is still kept has no body, so the application has failed."""
+        if self._head is not None:
+            self._head = None
+            self._transport.write(FAILED)
+        self._transport.close()
+
+
 class DrainingProtocol(HttpToolsProtocol):
     """uvicorn's connection, closed with care."""
 
@@ -94,10 +146,15 @@ class DrainingProtocol(HttpToolsProtocol):
             cycle.keep_alive = False
 
     def on_headers_complete(self) -> None:
-        """The last response of a draining connection tells the peer that it is the last."""
+        """Responses leave in one write, and the last one of a draining connection tells that it is the last."""
+        before = self.cycle
         super().on_headers_complete()
-        cycle = self._current()
-        if cycle is not None and (self.server_state.draining or self._receiving_shut):
+        cycle = self.cycle
+        if cycle is before:
+            return  # an upgrade
+        if self.scope["method"] != "HEAD":
+            cycle.transport = _ResponseWriter(self.transport)  # type: ignore[assignment]  # all that a response uses
+        if self.server_state.draining or self._receiving_shut:
             cycle.keep_alive = False
 
     def timeout_keep_alive_handler(self) -> None:

@@ -4,7 +4,8 @@ From outside to inside: probes, accounting, the request timeout, the breaker, th
 request that is well costs one dictionary of its headers, two readings of the clock, a timer and one call around
 each message; it gets no task of its own. Only a request whose time is up does: its 504 goes out at once, whatever
 the handler does, and then the handler is cancelled. What a sync handler's thread does cannot be ended, so it is
-told as stuck.
+told as stuck. A response begins with the first message of its body, its head being held until then, as ASGI asks:
+a handler that fails or takes too long before it is answered for in full.
 
 One layer belongs to one event loop. Accounting follows Knative: a request counts from its arrival, time in the
 breaker's queue included, until its handler has ended.
@@ -48,6 +49,7 @@ class Exchange:
     """One HTTP request on its way through the layer."""
 
     __slots__ = (
+        "_head",
         "_send",
         "admitted",
         "cutting",
@@ -63,6 +65,7 @@ class Exchange:
     def __init__(self, layer: QueueLayer, send: Send, started: float) -> None:
         self.layer = layer
         self._send = send
+        self._head: Message | None = None
         self.sent_at = started
         self.status = 0
         self.task = asyncio.current_task()
@@ -76,10 +79,16 @@ class Exchange:
         """The handler's `send`. Raises RequestTimedOut once the request's time is up."""
         if self.cutting is not None:
             raise RequestTimedOut
-        if self.status == 0 and message["type"] == "http.response.start":
-            self.status = message["status"]
         if self.layer.idle_timeout:
             self.sent_at = self.layer.clock.monotonic()
+        head = self._head
+        if head is not None:
+            self._head = None
+            self.status = head["status"]
+            await self._send(head)
+        elif self.status == 0 and message["type"] == "http.response.start":
+            self._head = message
+            return
         await self._send(message)
 
     async def answer(self, status: int, body: bytes) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any
 
 import pytest
 
@@ -148,11 +149,12 @@ def test_after_the_head_the_timeouts_text_is_appended_and_the_rest_dropped() -> 
 def test_a_response_whose_length_leaves_no_room_for_the_text_is_cut_off() -> None:
     async def announce(scope: Scope, receive: Receive, send: Send) -> None:
         await send(HEAD)
+        await send(PIECE)
         await asyncio.sleep(3)
 
     class Strict(Response):
         async def send(self, message: Message) -> None:
-            if message["type"] == "http.response.body":
+            if message.get("body") == b"request timeout":
                 raise RuntimeError("Response content longer than Content-Length")
             await super().send(message)
 
@@ -161,6 +163,44 @@ def test_a_response_whose_length_leaves_no_room_for_the_text_is_cut_off() -> Non
         with pytest.raises(RequestTimedOut):
             await layer.serve(Strict())
         assert layer.stats.in_flight == 0
+
+    run_fake(main())
+
+
+def test_a_response_begins_with_its_body_so_that_a_timeout_before_that_is_a_504() -> None:
+    async def announce(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(HEAD)
+        await asyncio.sleep(3)
+
+    async def main() -> None:
+        limits_each: list[dict[str, Any]] = [
+            {"timeout_seconds": 1},
+            {"timeout_seconds": 9, "response_start_timeout_seconds": 1},
+        ]
+        for limits in limits_each:
+            layer = Layer(announce, **limits)
+            response = await layer.request()
+            assert (response.status, response.body, len(response.messages)) == (504, b"request timeout", 2)
+            assert layer.layer.metrics.responses == {504: 1}
+
+    run_fake(main())
+
+
+def test_the_head_leaves_with_the_first_message_of_the_body_even_an_empty_one() -> None:
+    response = Response()
+    seen: list[int] = []
+
+    async def stream(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(OPEN_HEAD)
+        seen.append(len(response.messages))
+        await send({"type": "http.response.body", "body": b"", "more_body": True})
+        seen.append(len(response.messages))
+        await send(OK)
+
+    async def main() -> None:
+        await Layer(stream).serve(response)
+        assert seen == [0, 2]
+        assert (response.status, response.body) == (200, b"ok")
 
     run_fake(main())
 
@@ -317,6 +357,20 @@ def test_an_exception_gives_a_bare_500_and_a_logged_traceback(
     assert [record.exc_info[1] for record in caplog.records if record.exc_info] == [error]
 
 
+def test_a_handler_that_fails_between_head_and_body_is_answered_for_with_500() -> None:
+    async def fail(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(HEAD)
+        raise ValueError("before the body")
+
+    async def main() -> None:
+        layer = Layer(fail)
+        response = await layer.request()
+        assert (response.status, response.body) == (500, b"Internal Server Error")
+        assert layer.layer.metrics.responses == {500: 1}
+
+    run_fake(main())
+
+
 def test_with_errors_shown_the_body_is_the_traceback_from_the_functions_code_on() -> None:
     async def fail(scope: Scope, receive: Receive, send: Send) -> None:
         raise ValueError("told to the developer")
@@ -344,6 +398,7 @@ def test_an_error_of_our_own_answers_with_its_status() -> None:
 def test_an_exception_amid_the_response_is_passed_on_so_that_the_connection_ends() -> None:
     async def fail(scope: Scope, receive: Receive, send: Send) -> None:
         await send(HEAD)
+        await send(PIECE)
         raise ValueError("half a response")
 
     async def main() -> None:
@@ -351,7 +406,7 @@ def test_an_exception_amid_the_response_is_passed_on_so_that_the_connection_ends
         response = Response()
         with pytest.raises(ValueError, match="half a response"):
             await layer.serve(response)
-        assert len(response.messages) == 1
+        assert response.messages == [HEAD, PIECE]
         assert repr(layer.layer) == "<QueueLayer [0 in flight, 1 done] <Breaker [0/1 running, 0/10 waiting]>>"
 
     run_fake(main())
