@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
-import contextlib
+from typing import Protocol
 
 import click
 
 from upwell.autoscaler.decision import Decision
 from upwell.runtime.cluster.interface import Exit, Replica, ReplicaState, StartFailure
+from upwell.runtime.lines import Lines
+
+
+class Replicas(Protocol):
+    """Where the replicas are counted: the cluster."""
+
+    def replicas(self, revision: str) -> tuple[Replica, ...]:
+        """The replicas of a revision that are not gone."""
+        ...
 
 
 class RunConsole:
-    """Prints to standard output. Implements the cluster's observer."""
+    """Prints lines. Implements the cluster's observer."""
 
-    def __init__(self, *, quiet: bool) -> None:
-        self._quiet = quiet
-        self._serving = False
-        self._ready: dict[str, int] = {}
+    def __init__(self, lines: Lines, *, colour: bool) -> None:
+        self._lines = lines
+        self._colour = colour
+        self._cluster: Replicas | None = None
         self._why: dict[str, str] = {}
 
-    def serving(self, url: str, port: int, admin_port: int) -> None:
-        """The function answers from now on."""
-        self._serving = True
-        self._print(
-            click.style("●", fg="green") + f" {click.style(url, bold=True)}  (also http://localhost:{port})"
-        )
-        self._print(f"  metrics at http://127.0.0.1:{admin_port}/metrics; Ctrl-C ends it")
+    def serving(self, url: str, port: int, admin_port: int, cluster: Replicas) -> None:
+        """The function answers from now on; from now on its replicas are told of."""
+        self._cluster = cluster
+        self._print("●", "green", f"{click.style(url, bold=True)}  (also http://localhost:{port})")
+        self._print(" ", None, f"metrics at http://127.0.0.1:{admin_port}/metrics; Ctrl-C ends it")
 
     def stopping(self) -> None:
-        """The platform is about to end."""
-        self._print("stopping")
+        """The platform is about to end: what falls now needs no line."""
+        self._cluster = None
+        self._print("■", None, "stopping")
 
     def decided(self, decision: Decision) -> None:
         """Keep why a revision is scaled down, for the line that follows."""
@@ -37,34 +45,29 @@ class RunConsole:
             self._why[decision.revision] = decision.sentence()
 
     def replica_changed(self, replica: Replica) -> None:
-        """A line for a replica that became ready or left."""
+        """A line for a replica that became ready or is about to leave."""
         if replica.state is ReplicaState.READY:
-            count = self._count(replica, +1)
-            phases = " ".join(f"{name} {ms:.1f} ms" for name, ms in replica.phases.items())
-            self._print(f"{click.style('↑', fg='green')} {replica.revision} {count} ready  {phases}")
+            phases = ", ".join(f"{name} {ms:.1f} ms" for name, ms in replica.phases.items())
+            self._count("↑", "green", replica.revision, phases)
         elif replica.ready_at is not None and replica.state is ReplicaState.DRAINING:
-            count = self._count(replica, -1)
-            why = self._why.pop(replica.revision, "")
-            self._print(f"{click.style('↓', fg='yellow')} {replica.revision} {count} ready  {why}")
+            self._count("↓", "yellow", replica.revision, self._why.pop(replica.revision, ""))
 
     def replica_exited(self, exit: Exit) -> None:
         """A line for one that ended of its own accord."""
-        if not exit.expected:
-            if exit.was_ready:
-                self._ready[exit.revision] = self._ready.get(exit.revision, 1) - 1
-            self._print(f"{click.style('✗', fg='red')} {exit.replica} ended: {exit.reason}")
+        if not exit.expected and self._cluster is not None:
+            self._print("✗", "red", f"{exit.replica} ended: {exit.reason}")
 
     def start_failed(self, failure: StartFailure) -> None:
         """Why nothing rises; while it is being deployed, the command's own error says so."""
-        if self._serving:
-            self._print(f"{click.style('✗', fg='red')} {failure.revision} cannot start: {failure.reason}")
+        if self._cluster is not None:
+            self._print("✗", "red", f"{failure.revision} cannot start: {failure.reason}")
 
-    def _count(self, replica: Replica, change: int) -> int:
-        count = self._ready.get(replica.revision, 0) + change
-        self._ready[replica.revision] = count
-        return count
+    def _count(self, mark: str, colour: str, revision: str, note: str) -> None:
+        if self._cluster is not None:
+            ready = sum(r.state is ReplicaState.READY for r in self._cluster.replicas(revision))
+            self._print(mark, colour, f"{revision}  {ready} ready  {note}")
 
-    def _print(self, line: str) -> None:
-        if not self._quiet:
-            with contextlib.suppress(OSError):  # whoever read it has left; the function goes on
-                click.echo(line)
+    def _print(self, mark: str, colour: str | None, text: str) -> None:
+        line = f"{click.style(mark, fg=colour)} {text}\n"
+        self._lines.write(line if self._colour else click.unstyle(line))
+        self._lines.flush()

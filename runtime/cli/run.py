@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 import signal
 import sys
 from collections.abc import Coroutine
@@ -22,6 +23,7 @@ from upwell.runtime.clock import SystemClock
 from upwell.runtime.cluster.deployments import SOURCE_ANNOTATION, SourceReference
 from upwell.runtime.cluster.interface import Manifest, ObjectKey
 from upwell.runtime.gateway.access_log import JsonAccessLog, TerminalAccessLog
+from upwell.runtime.lines import LineWriter, NoLines
 from upwell.runtime.logs import configure
 from upwell.runtime.roles.scratch import scratch_directory
 from upwell.runtime.roles.up import LOOPBACK, Platform, UpSettings, bind
@@ -55,7 +57,8 @@ def run(
 ) -> None:
     """Serve the function in PATH, a .py file or a directory, from zero and back to zero."""
     settings = dataclasses.replace(read_settings(UpSettings, flags), show_errors=True)
-    if settings.admin_port == UpSettings().admin_port and _in_use(settings.admin_port):
+    chosen = flags["admin_port"] is not None or "UPWELL_ADMIN_PORT" in os.environ
+    if not chosen and _in_use(settings.admin_port):
         settings = dataclasses.replace(settings, admin_port=0)  # a second run beside the first
     project = locate(path)
     autoscaler = _pairs(assignments, "--set")
@@ -112,8 +115,11 @@ async def _serve(
     json_logs: bool,
 ) -> None:
     clock = SystemClock()
-    console = RunConsole(quiet=json_logs)
-    access_log = JsonAccessLog(clock) if json_logs else TerminalAccessLog(colour=sys.stdout.isatty())
+    lines = LineWriter(sys.stderr.fileno() if json_logs else sys.stdout.fileno())
+    colour = sys.stdout.isatty()
+    console = RunConsole(NoLines() if json_logs else lines, colour=colour)
+    access_log = JsonAccessLog(clock, lines) if json_logs else TerminalAccessLog(lines, colour=colour)
+    stopping = _stop_on_signals()
     platform = Platform(
         settings,
         directory,
@@ -123,22 +129,22 @@ async def _serve(
         decided=console.decided,
     )
     platform.cluster.observe(console)
-    stopping = _stop_on_signals()
-    await platform.start()
+
+    async def deploy() -> None:
+        kept = bundle(project, directory / "bundles")
+        reference = SourceReference(kept.digest, project.module, project.attribute, str(project.root))
+        manifest = await platform.apply(service(project, reference, environment))
+        ready = await platform.wait_ready(ObjectKey.of(manifest), READY_SECONDS)
+        console.serving(ready["status"]["url"], platform.port, platform.admin.port, platform.cluster)
+        await stopping.wait()
+
     try:
-
-        async def deploy() -> None:
-            kept = bundle(project, directory / "bundles")
-            reference = SourceReference(kept.digest, project.module, project.attribute, str(project.root))
-            manifest = await platform.apply(service(project, reference, environment))
-            ready = await platform.wait_ready(ObjectKey.of(manifest), READY_SECONDS)
-            console.serving(ready["status"]["url"], platform.port, platform.admin.port)
-            await stopping.wait()
-
+        await platform.start()
         await _first(deploy(), stopping.wait(), platform.wait())
         console.stopping()
     finally:
         await platform.stop()
+        lines.close()
 
 
 def _stop_on_signals() -> asyncio.Event:

@@ -97,4 +97,4 @@ def _routes(manifest: Manifest, *, alone: bool) -> list[Route]:
 def _headers(split: dict[str, Any]) -> list[tuple[bytes, bytes]]:
     appended = split.get("appendHeaders", {})
     headers = [(name.lower().encode(), str(value).encode()) for name, value in appended.items()]
-    return [*headers, (b"k-proxy-request", b"activator")]
+    return headers

@@ -1,31 +1,22 @@
 """One line a request: which revision answered, with what, how long it took and what refused it.
 
-Lines are put together by hand and written in blocks: a logging record and a JSON encoder would cost more than
-the forwarding itself (18 µs a line against 2). A block waits at most a tenth of a second; what an unwilling
-reader of the log does not take is dropped and counted rather than held.
+Lines are put together by hand: a logging record and a JSON encoder would cost more than the forwarding itself
+(18 µs a line against 2).
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
-import os
-import queue
-import threading
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Protocol
 
 from upwell.runtime.clock import Clock
 from upwell.runtime.http.exchange import Exchange
+from upwell.runtime.lines import LineWriter
 
 if TYPE_CHECKING:
     from upwell.runtime.gateway.call import Call
 
-FLUSH_SECONDS: Final = 0.1
-BLOCK_BYTES: Final = 32 * 1024
-PENDING_BLOCKS: Final = 32
-CLOSE_SECONDS: Final = 1.0
 _PLAIN: Final = frozenset(range(0x20, 0x7F)) - frozenset(b'"\\')
 _TO_DELETE: Final = bytes(_PLAIN)
 
@@ -41,22 +32,22 @@ class AccessLog(Protocol):
         """A request that no route or revision took."""
         ...
 
-    def close(self) -> None:
-        """Write what is pending."""
+    @property
+    def dropped(self) -> int:
+        """Lines that could not be written."""
         ...
 
 
 class NoAccessLog:
     """Keeps nothing."""
 
+    dropped = 0
+
     def call(self, call: Call, status: int, seconds: float) -> None:
         """Drop it."""
 
     def refused(self, exchange: Exchange, status: int, reason: str, seconds: float) -> None:
         """Drop it."""
-
-    def close(self) -> None:
-        """Nothing is pending."""
 
 
 def quoted(value: bytes) -> str:
@@ -65,61 +56,12 @@ def quoted(value: bytes) -> str:
     return f'"{text}"' if not value.translate(None, _TO_DELETE) else json.dumps(text)
 
 
-class _BlockWriter:
-    """Lines to a file descriptor, in blocks, by a thread: a slow terminal or pipe must not hold requests."""
-
-    def __init__(self, descriptor: int) -> None:
-        self.dropped = 0
-        self._descriptor = descriptor
-        self._lines: list[str] = []
-        self._size = 0
-        self._timer: asyncio.TimerHandle | None = None
-        self._blocks: queue.Queue[bytes | None] = queue.Queue(maxsize=PENDING_BLOCKS)
-        self._thread = threading.Thread(target=self._write_blocks, name="access-log", daemon=True)
-        self._thread.start()
-
-    def write(self, line: str) -> None:
-        self._lines.append(line)
-        self._size += len(line)
-        if self._size >= BLOCK_BYTES:
-            self.flush()
-        elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
-
-    def flush(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if not self._lines:
-            return
-        try:
-            self._blocks.put_nowait("".join(self._lines).encode())
-        except queue.Full:
-            self.dropped += len(self._lines)
-        self._lines.clear()
-        self._size = 0
-
-    def close(self) -> None:
-        self.flush()
-        with contextlib.suppress(queue.Full):
-            self._blocks.put(None, timeout=CLOSE_SECONDS)
-            self._thread.join(CLOSE_SECONDS)
-
-    def _write_blocks(self) -> None:
-        while (data := self._blocks.get()) is not None:
-            try:
-                while data:
-                    data = data[os.write(self._descriptor, data) :]
-            except OSError:
-                self.dropped += data.count(b"\n")
-
-
 class JsonAccessLog:
-    """JSON lines on a file descriptor (standard error by default)."""
+    """A JSON object a line."""
 
-    def __init__(self, clock: Clock, descriptor: int = 2) -> None:
+    def __init__(self, clock: Clock, writer: LineWriter) -> None:
         self._clock = clock
-        self._writer = _BlockWriter(descriptor)
+        self._writer = writer
         self._second = -1
         self._stamp = ""
 
@@ -144,10 +86,6 @@ class JsonAccessLog:
         """A line with the reason alone."""
         self._write(exchange, status, seconds, f'"reason":"{reason}"')
 
-    def close(self) -> None:
-        """Write what is pending."""
-        self._writer.close()
-
     def _write(self, exchange: Exchange, status: int, seconds: float, rest: str) -> None:
         request = exchange.request
         self._writer.write(
@@ -169,9 +107,14 @@ class JsonAccessLog:
 class TerminalAccessLog:
     """A short line for a person, as uvicorn prints them."""
 
-    def __init__(self, descriptor: int = 1, *, colour: bool = False) -> None:
-        self._writer = _BlockWriter(descriptor)
+    def __init__(self, writer: LineWriter, *, colour: bool = False) -> None:
+        self._writer = writer
         self._colour = colour
+
+    @property
+    def dropped(self) -> int:
+        """Lines that could not be written."""
+        return self._writer.dropped
 
     def call(self, call: Call, status: int, seconds: float) -> None:
         """Method, path, status, time, and what is worth telling besides."""
@@ -181,10 +124,6 @@ class TerminalAccessLog:
     def refused(self, exchange: Exchange, status: int, reason: str, seconds: float) -> None:
         """The same with the reason."""
         self._write(exchange, status, seconds, reason)
-
-    def close(self) -> None:
-        """Write what is pending."""
-        self._writer.close()
 
     def _write(self, exchange: Exchange, status: int, seconds: float, note: str) -> None:
         method, target = quoted(exchange.request.method)[1:-1], quoted(exchange.request.target)[1:-1]

@@ -10,14 +10,13 @@ three, round robin above.
 from __future__ import annotations
 
 import enum
-import math
 import random
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from upwell.runtime.cluster.interface import Replica, ReplicaState
+from upwell.runtime.cluster.interface import Replica
 from upwell.runtime.http.upstream import UpstreamPool
 
 if TYPE_CHECKING:
@@ -33,6 +32,7 @@ class Rejection(enum.Enum):
 
     QUEUE_FULL = "queue_full"
     START_FAILED = "start_failed"
+    NO_REVISION = "no_revision"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +51,17 @@ class RevisionLimits:
 class Backend:
     """A ready replica as the gateway sees it."""
 
-    __slots__ = ("in_flight", "pool", "replica", "suspended")
+    __slots__ = ("in_flight", "pool", "replica", "suspensions")
 
     def __init__(self, replica: Replica, pool: UpstreamPool) -> None:
         self.replica = replica
         self.pool = pool
         self.in_flight = 0
-        self.suspended = False
+        self.suspensions = 0
+        """Calls that found it unwilling and whose pause is not over; while there are any, it is passed over."""
 
     def __repr__(self) -> str:
-        state = "suspended" if self.suspended else self.replica.state.value
+        state = "suspended" if self.suspensions else self.replica.state.value
         return f"<Backend {self.replica.name} {state}, {self.in_flight} in flight>"
 
 
@@ -72,11 +73,11 @@ def pick(backends: Sequence[Backend], concurrency: int, rotation: int) -> Backen
     count = len(backends)
     if count == 1:
         only = backends[0]
-        return only if not only.suspended and (concurrency == 0 or only.in_flight < concurrency) else None
+        return only if not only.suspensions and (concurrency == 0 or only.in_flight < concurrency) else None
     if count == 0:
         return None
     if concurrency == 0:
-        usable = [backend for backend in backends if not backend.suspended]
+        usable = [backend for backend in backends if not backend.suspensions]
         if len(usable) < 2:
             return usable[0] if usable else None
         first = random.randrange(len(usable))
@@ -86,25 +87,24 @@ def pick(backends: Sequence[Backend], concurrency: int, rotation: int) -> Backen
     start = 0 if concurrency <= FIRST_AVAILABLE_LIMIT else rotation % count
     for offset in range(count):
         backend = backends[(start + offset) % count]
-        if not backend.suspended and backend.in_flight < concurrency:
+        if not backend.suspensions and backend.in_flight < concurrency:
             return backend
     return None
 
 
 @dataclass(frozen=True, slots=True)
 class ActivatorStatistics:
-    """A moment of one revision's activator."""
+    """A moment of one revision's activator: calls held, calls at replicas, replicas in use."""
 
     waiting: int
     in_flight: int
     backends: int
-    capacity: float
 
 
 class Activator:
     """The queue and the replicas of one revision."""
 
-    __slots__ = ("_rotation", "backends", "failure", "in_flight", "limits", "retry_at", "revision", "waiting")
+    __slots__ = ("_rotation", "backends", "in_flight", "limits", "retry_at", "revision", "waiting")
 
     def __init__(self, revision: str, limits: RevisionLimits) -> None:
         self.revision = revision
@@ -112,7 +112,6 @@ class Activator:
         self.backends: list[Backend] = []
         self.waiting: deque[Call] = deque()
         self.in_flight = 0
-        self.failure = ""
         self.retry_at = 0.0
         self._rotation = 0
 
@@ -131,7 +130,7 @@ class Activator:
             backend = self._take()
             if backend is not None:
                 return backend
-        if self.failure and now < self.retry_at and not self.backends:
+        if now < self.retry_at and not self.backends:
             return Rejection.START_FAILED
         if len(self.waiting) >= self.limits.queue_depth:
             return Rejection.QUEUE_FULL
@@ -158,7 +157,7 @@ class Activator:
 
     def set_ready(self, replica: Replica, pool: UpstreamPool) -> None:
         """The replica serves from now on."""
-        self.failure = ""
+        self.retry_at = 0.0
         self.backends.append(Backend(replica, pool))
 
     def remove(self, replica: Replica) -> Backend | None:
@@ -168,17 +167,13 @@ class Activator:
                 return self.backends.pop(index)
         return None
 
-    def set_failure(self, reason: str, retry_at: float) -> None:
+    def set_failure(self, retry_at: float) -> None:
         """Replicas cannot start until `retry_at` (Unix seconds): nobody need wait for them."""
-        self.failure = reason
         self.retry_at = retry_at
 
     def statistics(self) -> ActivatorStatistics:
-        """Counts of this moment; capacity is infinite without a concurrency limit."""
-        concurrency = self.limits.container_concurrency
-        ready = sum(b.replica.state is ReplicaState.READY for b in self.backends)
-        capacity = float(ready * concurrency) if concurrency else (math.inf if ready else 0.0)
-        return ActivatorStatistics(len(self.waiting), self.in_flight, len(self.backends), capacity)
+        """Counts of this moment."""
+        return ActivatorStatistics(len(self.waiting), self.in_flight, len(self.backends))
 
     def _take(self) -> Backend | None:
         backend = pick(self.backends, self.limits.container_concurrency, self._rotation)

@@ -48,6 +48,13 @@ INTERNAL_HEADERS: Final = frozenset(
         b"x-forwarded-proto",
     }
 )
+PROXIED: Final = (b"k-proxy-request", b"activator")
+"""Tells the replica that this gateway accounts for the request."""
+_REFUSALS: Final = {
+    Rejection.QUEUE_FULL: "pending request queue full\n",
+    Rejection.START_FAILED: "no replica of the function could start\n",
+    Rejection.NO_REVISION: "the revision was deleted\n",
+}
 _PLAIN: Final = (b"content-type", b"text/plain; charset=utf-8")
 
 
@@ -100,7 +107,7 @@ class Call:
             self.exchange.on_gone = self._gone
             self.timer = self.gateway.timers.schedule(self._seconds_left(), self._expired_waiting)
         else:
-            self._reject(admitted)
+            self.refuse(admitted)
         if entry.stats.in_flight > entry.poke_above:
             self.gateway.poke(entry)
 
@@ -113,11 +120,13 @@ class Call:
         self.replica_name = backend.replica.name
         self.attempts += 1
         self.dispatched_at = gateway.clock.monotonic()
-        deadline = self.entry.activator.limits.timeout_seconds + gateway.settings.replica_margin_seconds
-        self.timer = gateway.timers.schedule(deadline, self._expired_forwarding)
         exchange = self.exchange
+        waited = self.dispatched_at - exchange.received_at
+        deadline = self.entry.activator.limits.timeout_seconds + gateway.settings.replica_margin_seconds
+        self.timer = gateway.timers.schedule(max(0.0, deadline - waited), self._expired_forwarding)
         added = [
             *self.target.headers,
+            PROXIED,
             (b"x-forwarded-for", self._forwarded_for()),
             (b"x-forwarded-proto", exchange.scheme.encode()),
         ]
@@ -151,52 +160,54 @@ class Call:
             else:
                 self._answer(502, kind.name.lower(), "the replica failed before it answered\n")
         elif self.exchange.responded:
-            self._finish(outcome.status, kind.name.lower())
+            self._finish(self.exchange.status, kind.name.lower())
         else:
             self._answer(502, kind.name.lower(), "the replica failed before it answered\n")
 
     def _may_retry(self, outcome: Outcome) -> bool:
         exchange = self.exchange
-        idempotent = exchange.request.method in IDEMPOTENT or not outcome.request_sent
-        return not self.retried and outcome.reused and idempotent and exchange.body_replayable
+        idempotent = exchange.request.method in IDEMPOTENT
+        return idempotent and outcome.reused and not self.retried and exchange.body_replayable
 
     def _again(self) -> None:
         self._give_back()
         self._admit()
 
-    def _reject(self, rejection: Rejection) -> None:
-        activator = self.entry.activator
+    def refuse(self, rejection: Rejection) -> None:
+        """Answer a call that is not (any more) in the queue, with the reason and when to come again."""
+        retry_after = 1
         if rejection is Rejection.START_FAILED:
-            wait = math.ceil(max(1.0, activator.retry_at - self.gateway.clock.now()))
-            self._answer(503, rejection.value, "no replica of the function could start\n", retry_after=wait)
-        else:
-            self._answer(503, rejection.value, "pending request queue full\n", retry_after=1)
+            left = self.entry.activator.retry_at - self.gateway.clock.now()
+            retry_after = math.ceil(max(1.0, left))
+        self._answer(503, rejection.value, _REFUSALS[rejection], retry_after=retry_after)
 
     def _expired_waiting(self) -> None:
         self.entry.activator.leave(self)
         self._answer(504, "timeout_waiting", "activator request timeout\n")
 
     def _expired_forwarding(self) -> None:
-        """The replica let its own deadline and the margin pass: its event loop is blocked."""
-        forwarding, backend = self.forwarding, self.backend
+        """The whole of the request has taken too long, its wait in the queue included.
+
+        A replica that had its full time has let its own deadline and the margin pass: its event loop is blocked.
+        """
+        forwarding, backend, exchange = self.forwarding, self.backend, self.exchange
         assert forwarding is not None
         assert backend is not None
-        answered = self.exchange.responded
+        at_replica = self.gateway.clock.monotonic() - self.dispatched_at
+        blocked = at_replica >= self.entry.activator.limits.timeout_seconds
+        answered = exchange.responded
         forwarding.cancel()
         if answered:
-            self._finish(504, "timeout_replica")
+            self._finish(exchange.status, "timeout_replica")
         else:
             self._answer(504, "timeout_replica", "activator request timeout\n")
-        self.gateway.replace(backend.replica)
+        if blocked:
+            self.gateway.replace(backend.replica)
 
     def _gone(self) -> None:
         if self.forwarding is None:
             self.entry.activator.leave(self)
             self._finish(CLIENT_CLOSED, "client_gone")
-
-    def fail_start(self) -> None:
-        """No replica can start: a waiting call is answered at once (it has left the queue)."""
-        self._reject(Rejection.START_FAILED)
 
     def _answer(self, status: int, reason: str, text: str, *, retry_after: int = 0) -> None:
         headers: Headers = [_PLAIN, (b"x-upwell-rejected-by", reason.encode())]

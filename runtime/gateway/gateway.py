@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
 from typing import Protocol
 
 from upwell.autoscaler.stats import Report, Reporter, RequestStats
 from upwell.runtime.clock import Clock
 from upwell.runtime.cluster.interface import Exit, Replica, ReplicaState, StartFailure
 from upwell.runtime.gateway.access_log import AccessLog
-from upwell.runtime.gateway.activator import Activator, Backend, RevisionLimits
+from upwell.runtime.gateway.activator import Activator, Backend, Rejection, RevisionLimits
 from upwell.runtime.gateway.call import Call
 from upwell.runtime.gateway.metrics import CallCounters
 from upwell.runtime.gateway.routes import RouteTable
@@ -64,9 +63,14 @@ class RevisionEntry:
         self.poke_above = 0
         self.reporting = False
 
+    @property
+    def ready_capacity(self) -> int:
+        """Requests in flight that the replicas which are ready are taken to handle."""
+        return len(self.activator.backends) * self.activator.limits.burst_threshold
+
     def reset_poke(self) -> None:
         """From now on a poke is due when load exceeds the replicas that are ready."""
-        self.poke_above = len(self.activator.backends) * self.activator.limits.burst_threshold
+        self.poke_above = self.ready_capacity
 
 
 class Gateway:
@@ -91,7 +95,7 @@ class Gateway:
         self.unrouted = 0
         self._name = name
         self._autoscaling = autoscaling
-        self._access_log = access_log
+        self.access_log = access_log
         self._http = http
         self._cluster = cluster
         self._reporting: dict[str, RevisionEntry] = {}
@@ -125,6 +129,8 @@ class Gateway:
             entry.reporting = True
             entry.stats.report(now)  # nothing happened since the last one
             self._reporting[entry.activator.revision] = entry
+            # Told at once, since the autoscaler may be about to let go of the last replica.
+            entry.poke_above = 0
         entry.stats.start(now)
 
     def end(self, call: Call, status: int) -> None:
@@ -133,7 +139,7 @@ class Gateway:
         entry.stats.finish(self.clock.now())
         seconds = self.clock.monotonic() - call.exchange.received_at
         entry.counters.add(status, seconds, call.reason, cold=call.cold)
-        self._access_log.call(call, status, seconds)
+        self.access_log.call(call, status, seconds)
 
     def _refuse(self, exchange: Exchange, status: int, reason: str, text: str) -> None:
         self.unrouted += 1
@@ -142,12 +148,12 @@ class Gateway:
             (b"x-upwell-rejected-by", reason.encode()),
         ]
         exchange.respond(status, headers, text.encode())
-        self._access_log.refused(exchange, status, reason, self.clock.monotonic() - exchange.received_at)
+        self.access_log.refused(exchange, status, reason, self.clock.monotonic() - exchange.received_at)
 
     def poke(self, entry: RevisionEntry) -> None:
         """Tell the autoscaler of load beyond what is ready, and when to be told again."""
         in_flight = entry.stats.in_flight
-        entry.poke_above = max(in_flight, int(in_flight * self.settings.poke_growth))
+        entry.poke_above = max(entry.ready_capacity, in_flight, int(in_flight * self.settings.poke_growth))
         self._autoscaling.poke(entry.activator.revision, in_flight)
 
     def serve_waiting(self, activator: Activator) -> None:
@@ -162,11 +168,11 @@ class Gateway:
 
     def suspend(self, backend: Backend) -> None:
         """Pass over a replica that did not take a connection, for a moment."""
-        backend.suspended = True
+        backend.suspensions += 1
         self.timers.schedule(self.settings.suspend_seconds, lambda: self._resume(backend))
 
     def _resume(self, backend: Backend) -> None:
-        backend.suspended = False
+        backend.suspensions -= 1
         entry = self.revisions.get(backend.replica.revision)
         if entry is not None:
             self.serve_waiting(entry.activator)
@@ -193,8 +199,7 @@ class Gateway:
         entry = self.revisions.pop(revision, None)
         self._reporting.pop(revision, None)
         if entry is not None:
-            entry.activator.set_failure("the revision was deleted", self.clock.now())
-            self._fail_waiting(entry)
+            self._refuse_waiting(entry, Rejection.NO_REVISION)
 
     # Told by the cluster
 
@@ -218,13 +223,13 @@ class Gateway:
         """Answer the calls that wait for replicas that cannot start."""
         entry = self.revisions.get(failure.revision)
         if entry is not None and not entry.activator.backends:
-            entry.activator.set_failure(failure.reason, failure.retry_at)
-            self._fail_waiting(entry)
+            entry.activator.set_failure(failure.retry_at)
+            self._refuse_waiting(entry, Rejection.START_FAILED)
 
-    def _fail_waiting(self, entry: RevisionEntry) -> None:
+    def _refuse_waiting(self, entry: RevisionEntry, rejection: Rejection) -> None:
         waiting = entry.activator.waiting
         while waiting:
-            waiting.popleft().fail_start()
+            waiting.popleft().refuse(rejection)
 
     def _retire(self, replica: Replica, entry: RevisionEntry | None) -> None:
         if entry is not None and entry.activator.remove(replica) is not None:
@@ -260,15 +265,11 @@ class Gateway:
         for revision, entry in list(self._reporting.items()):
             report = entry.reporter.report(now)
             self._autoscaling.report(report)
-            if entry.stats.in_flight <= len(entry.activator.backends) * entry.activator.limits.burst_threshold:
+            if entry.stats.in_flight <= entry.ready_capacity:
                 entry.reset_poke()
             if report.request_count == 0 and report.average_concurrency == 0 and entry.stats.in_flight == 0:
                 entry.reporting = False
                 del self._reporting[revision]
-
-    def statistics(self) -> Mapping[str, RevisionEntry]:
-        """The live entries by revision, for the metrics page."""
-        return self.revisions
 
 
 def _shown(host: bytes) -> str:

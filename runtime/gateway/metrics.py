@@ -80,7 +80,9 @@ class GatewayCollector(Collector):
         active = GaugeMetricFamily("kn_revision_request_active", "Requests at replicas.", labels=list(LABELS))
         unrouted = CounterMetricFamily("upwell_gateway_unrouted_requests", "Requests that no route matched.")
         unrouted.add_metric([], self._gateway.unrouted)
-        for revision, entry in self._gateway.statistics().items():
+        dropped = CounterMetricFamily("upwell_gateway_log_lines_dropped", "Access log lines not written.")
+        dropped.add_metric([], self._gateway.access_log.dropped)
+        for revision, entry in self._gateway.revisions.items():
             labels = revision_labels(revision)
             counters = entry.counters
             duration.add_metric(labels, cumulative(counters.buckets), counters.seconds)
@@ -90,7 +92,7 @@ class GatewayCollector(Collector):
             statistics = entry.activator.statistics()
             queued.add_metric(labels, statistics.waiting)
             active.add_metric(labels, statistics.in_flight)
-        return [duration, responses, rejected, cold, queued, active, unrouted]
+        return [duration, responses, rejected, cold, queued, active, unrouted, dropped]
 
 
 def _add_each(

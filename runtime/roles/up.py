@@ -84,7 +84,6 @@ class Platform:
     ) -> None:
         self.settings = settings
         self.directory = directory
-        self._access_log = access_log
         self._cleanup = contextlib.ExitStack()
         sockets = self._cleanup.enter_context(socket_folder(directory))
         self.objects = MemoryStore(clock)
@@ -196,7 +195,6 @@ class Platform:
         await self.admin.stop()
         for listener in self._listeners:
             listener.close()
-        self._access_log.close()
         self._cleanup.close()
 
 

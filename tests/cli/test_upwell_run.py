@@ -124,7 +124,7 @@ def test_it_prints_the_url_and_a_line_for_what_rises(tmp_path: Path, hello: Path
         port = run.port()
         assert f"http://hello.default.localhost:{port}" in run.output
         assert run.get()[0] == 200
-        run.wait_for(r"↑ default/hello-00001 1 ready .*start")
+        run.wait_for(r"↑ default/hello-00001  1 ready  .*start")
         run.wait_for(r"GET / 200 .* default/hello-00001 \(from zero\)")
 
 
@@ -179,7 +179,7 @@ def test_it_falls_back_to_zero_and_says_why(tmp_path: Path, hello: Path) -> None
         status, body = run.get()
         replica = int(body.rpartition(" ")[2])
         assert status == 200
-        line = run.wait_for(r"↓ default/hello-00001 0 ready .*").group(0)
+        line = run.wait_for(r"↓ default/hello-00001  0 ready  .*").group(0)
         assert "scale to 0" in line
         wait_gone({replica})
         assert run.get()[1] != body

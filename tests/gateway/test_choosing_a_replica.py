@@ -24,7 +24,7 @@ def backends(loads: list[tuple[int, bool]]) -> list[Backend]:
         replica = Replica(f"r{number}", "default/hello-00001", endpoint, ReplicaState.READY, started_at=0.0)
         backend = Backend(replica, UpstreamPool(endpoint, HttpSettings(), FakeClock(), wheel))
         backend.in_flight = in_flight
-        backend.suspended = suspended
+        backend.suspensions = int(suspended)
         made.append(backend)
     loop.close()
     return made
@@ -35,7 +35,7 @@ def test_a_free_slot_is_found_exactly_when_there_is_one(
     loads: list[tuple[int, bool]], concurrency: int, rotation: int
 ) -> None:
     candidates = backends(loads)
-    usable = [b for b in candidates if not b.suspended and (concurrency == 0 or b.in_flight < concurrency)]
+    usable = [b for b in candidates if not b.suspensions and (concurrency == 0 or b.in_flight < concurrency)]
     chosen = pick(candidates, concurrency, rotation)
     assert (chosen is None) == (not usable)
     assert chosen is None or chosen in usable
@@ -46,7 +46,7 @@ def test_a_small_limit_fills_the_first_replica_first(
     loads: list[tuple[int, bool]], concurrency: int, rotation: int
 ) -> None:
     candidates = backends(loads)
-    usable = [b for b in candidates if not b.suspended and b.in_flight < concurrency]
+    usable = [b for b in candidates if not b.suspensions and b.in_flight < concurrency]
     assert pick(candidates, concurrency, rotation) is (usable[0] if usable else None)
 
 

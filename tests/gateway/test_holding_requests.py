@@ -144,7 +144,7 @@ def test_a_deleted_revision_answers_those_who_wait_for_it() -> None:
             waiting = await on.client()
             await eventually(lambda: len(on.activator.waiting) == 1)
             on.gateway.remove_revision(REVISION)
-            assert (await waiting.answer(b"start\n")).startswith(b"HTTP/1.1 503 ")
+            assert (await waiting.answer(b"deleted\n")).startswith(b"HTTP/1.1 503 ")
             assert (await on.ask(ending=b"ready\n")).startswith(b"HTTP/1.1 503 ")
 
     run_fake(scenario())
@@ -231,5 +231,57 @@ def test_a_replica_that_lets_its_deadline_pass_is_cut_off_and_replaced() -> None
             assert on.told.replaced == ["r1"]
             await eventually(lambda: made.peers[0].closed)
             assert on.activator.statistics().in_flight == 0
+
+    run_fake(scenario())
+
+
+def test_the_wait_for_a_slot_counts_into_the_deadline_and_the_replica_is_not_blamed() -> None:
+    async def scenario() -> None:
+        async with stage(RevisionLimits(timeout_seconds=10), GatewaySettings(replica_margin_seconds=5)) as on:
+            started = on.clock.monotonic()
+            client = await on.client()
+            await asyncio.sleep(8)
+            await on.replica(silent)
+            assert (await client.answer(b"timeout\n")).startswith(b"HTTP/1.1 504 ")
+            assert 15.0 <= on.clock.monotonic() - started < 15.2
+            assert on.told.replaced == []
+
+    run_fake(scenario())
+
+
+def test_an_answer_cut_off_at_the_deadline_is_counted_with_the_status_that_was_sent() -> None:
+    async def scenario() -> None:
+        async with stage(RevisionLimits(timeout_seconds=10)) as on:
+            _, made = await on.replica(silent)
+            client = await on.client()
+            await eventually(lambda: made.seen != b"")
+            made.peers[0].send(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf")
+            await client.to_the_end()
+            assert on.entry.counters.statuses == {200: 1}
+            assert on.entry.counters.reasons == {"timeout_replica": 1}
+            assert on.told.replaced == ["r1"]
+
+    run_fake(scenario())
+
+
+def test_what_a_replica_wrote_before_it_ended_still_reaches_a_slow_client() -> None:
+    size = 400_000
+
+    async def scenario() -> None:
+        async with stage() as on:
+            replica, made = await on.replica(silent)
+            client = await on.client()
+            client.transport.pause_reading()
+            await eventually(lambda: made.seen != b"")
+            made.peers[0].send(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % size + b"x" * size)
+            await asyncio.sleep(1)
+            on.move(replica, ReplicaState.DRAINING)
+            on.move(replica, ReplicaState.GONE)
+            await asyncio.sleep(1)
+            client.transport.resume_reading()
+            answer = await client.answer(b"x" * 10)
+            await client.until(lambda: len(client.received) >= size)
+            assert answer.startswith(b"HTTP/1.1 200 OK")
+            assert on.entry.counters.reasons == {}
 
     run_fake(scenario())

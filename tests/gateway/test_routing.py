@@ -96,4 +96,4 @@ def test_load_beyond_what_is_ready_pokes_again_after_it_has_fallen() -> None:
                 await asyncio.sleep(2)
             return [in_flight for _, in_flight in on.told.pokes]
 
-    assert run_fake(scenario()) == [4, 4]
+    assert run_fake(scenario()) == [1, 4, 1, 4]

@@ -113,7 +113,7 @@ async def stage(
         cluster=told,
         settings=settings or GatewaySettings(),
     )
-    target = RouteTarget(REVISION, 100, [(b"k-proxy-request", b"activator")])
+    target = RouteTarget(REVISION, 100)
     gateway.set_routes(RouteTable([Route("default/hello", (HOST.decode(),), (target,))]))
     gateway.set_revision(REVISION, limits or RevisionLimits())
     running = asyncio.create_task(gateway.run())
