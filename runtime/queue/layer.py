@@ -62,13 +62,13 @@ class Exchange:
         "truncated",
     )
 
-    def __init__(self, layer: QueueLayer, send: Send, started: float) -> None:
+    def __init__(self, layer: QueueLayer, send: Send, started: float, task: asyncio.Task[object] | None) -> None:
         self.layer = layer
         self._send = send
         self._head: Message | None = None
         self.sent_at = started
         self.status = 0
-        self.task = asyncio.current_task()
+        self.task = task
         self.timers: list[Timer] = []
         self.admitted = False
         self.cutting: asyncio.Task[None] | None = None
@@ -167,6 +167,7 @@ class QueueLayer:
         self.draining = False
         self.silent = True
         self.stuck = stuck
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._timeout = settings.timeout_seconds
         self._start_timeout = settings.response_start_timeout_seconds
         self._handler_is_async = handler_is_async
@@ -199,7 +200,11 @@ class QueueLayer:
         if self.silent:
             self.silent = False
             self._woke()
-        exchange = Exchange(self, send, started)
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
+        # Told its loop, current_task need not look for it, which on Python 3.11 is a system call.
+        exchange = Exchange(self, send, started, asyncio.current_task(loop))
         timers = exchange.timers
         timers.append(self.timers.schedule(self._timeout, exchange.time_up))
         if self._start_timeout or self.idle_timeout:
