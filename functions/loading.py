@@ -162,8 +162,10 @@ def _check_not_taken(top: str, root: Path, where: Path) -> None:
 
 def _syntax_error(error: SyntaxError) -> InvalidFunction:
     where = f"{error.filename}:{error.lineno}" if error.lineno else str(error.filename)
-    lines = [(error.text or "").strip(), "Correct it; the file was written for an older or newer Python perhaps."]
-    return InvalidFunction(f"{error.msg}", where=where, hint="\n  ".join(filter(None, lines)))
+    text = (error.text or "").rstrip()
+    indent = len(text) - len(text.lstrip())
+    caret = " " * (max(1, error.offset or 1) - 1 - indent) + "^"
+    return InvalidFunction(error.msg, where=where, hint=f"{text.strip()}\n  {caret}" if text else "")
 
 
 def _missing_module(error: ModuleNotFoundError, shown: Path) -> InvalidFunction:

@@ -50,8 +50,8 @@ _VARIADIC = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 _FITTING = """Any of these would fit, as a function, a method or an instance with __call__, sync or async:
     async def hello():
     async def hello(request: starlette.requests.Request):
-    async def hello(event: cloudevents.http.CloudEvent):   or, from cloudevents 2, the class
-        of cloudevents.v1.http or cloudevents.core.v1.event
+    async def hello(event: cloudevents.core.v1.event.CloudEvent):   or the class of cloudevents.v1.http;
+        with cloudevents 1 that of cloudevents.http
     async def app(scope, receive, send):"""
 
 

@@ -34,15 +34,16 @@ class RunConsole:
         self._print("●", "green", f"{click.style(url, bold=True)}  (also http://localhost:{port})")
         self._print(" ", None, f"metrics at http://127.0.0.1:{admin_port}/metrics; Ctrl-C ends it")
 
-    def stopping(self) -> None:
+    def stopping(self, requests: int, seconds: float) -> None:
         """The platform is about to end: what falls now needs no line."""
         self._cluster = None
-        self._print("■", None, "stopping")
+        wait = f"; {requests} under way, for {seconds:g} s at most; Ctrl-C again ends it now" if requests else ""
+        self._print("■", None, f"stopping{wait}")
 
     def decided(self, decision: Decision) -> None:
         """Keep why a revision is scaled down, for the line that follows."""
         if decision.scale is not None and decision.scale < decision.ready:
-            self._why[decision.revision] = decision.sentence()
+            self._why[decision.revision] = decision.sentence().removeprefix(f"{decision.revision}: ")
 
     def replica_changed(self, replica: Replica) -> None:
         """A line for a replica that became ready or is about to leave."""

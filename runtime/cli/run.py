@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import difflib
+import logging
 import os
 import signal
 import sys
@@ -13,9 +15,12 @@ from typing import Any, Final
 
 import click
 import uvloop
+from pydantic import ValidationError
 
+from upwell.autoscaler.spec import AutoscalerConfig
+from upwell.functions.api.meta import faults
 from upwell.functions.api.serving import Defaults, Service, with_defaults
-from upwell.functions.errors import AddressInUse, InvalidSettings
+from upwell.functions.errors import InvalidInput, InvalidSettings
 from upwell.functions.project import Project, bundle, locate
 from upwell.runtime.cli.console import RunConsole
 from upwell.runtime.cli.flags import read_settings, settings_flags
@@ -26,7 +31,7 @@ from upwell.runtime.gateway.access_log import JsonAccessLog, TerminalAccessLog
 from upwell.runtime.lines import LineWriter, NoLines
 from upwell.runtime.logs import configure
 from upwell.runtime.roles.scratch import scratch_directory
-from upwell.runtime.roles.up import LOOPBACK, Platform, UpSettings, bind
+from upwell.runtime.roles.up import Platform, UpSettings
 
 NAMESPACE: Final = "default"
 READY_SECONDS: Final = 120.0
@@ -57,24 +62,27 @@ def run(
 ) -> None:
     """Serve the function in PATH, a .py file or a directory, from zero and back to zero."""
     settings = dataclasses.replace(read_settings(UpSettings, flags), show_errors=True)
-    chosen = flags["admin_port"] is not None or "UPWELL_ADMIN_PORT" in os.environ
-    if not chosen and _in_use(settings.admin_port):
-        settings = dataclasses.replace(settings, admin_port=0)  # a second run beside the first
+    # A second run beside the first takes another port for its metrics, unless one was asked for.
+    any_admin_port = flags["admin_port"] is None and "UPWELL_ADMIN_PORT" not in os.environ
     project = locate(path)
-    autoscaler = _pairs(assignments, "--set")
+    autoscaler = _autoscaler_keys(_pairs(assignments, "--set"))
     environment = _pairs(variables, "--env")
     configure(level="info" if json_logs else "warning", json_lines=json_logs)
+    if not json_logs:
+        logging.getLogger("upwell.cluster").setLevel(logging.ERROR)  # the console tells it
     with scratch_directory() as directory:
-        uvloop.run(_serve(settings, project, directory, autoscaler, environment, json_logs))
+        uvloop.run(_serve(settings, project, directory, autoscaler, environment, json_logs, any_admin_port))
 
 
-def _in_use(port: int) -> bool:
-    try:
-        for listener in bind(LOOPBACK[:1], port, ""):
-            listener.close()
-    except AddressInUse:
-        return True
-    return False
+def _autoscaler_keys(pairs: dict[str, str]) -> dict[str, str]:
+    """A ConfigMap may hold keys that are not ours; on a command line one is a mistake."""
+    known = {field.metadata["key"] for field in dataclasses.fields(AutoscalerConfig)}
+    for key in pairs:
+        if key not in known:
+            alike = difflib.get_close_matches(key.replace("_", "-"), known, n=1)
+            hint = f"did you mean {alike[0]}?" if alike else f"there are: {', '.join(sorted(known))}"
+            raise InvalidSettings(f"config-autoscaler has no key {key}", where="--set", hint=hint)
+    return pairs
 
 
 def _pairs(assignments: tuple[str, ...], flag: str) -> dict[str, str]:
@@ -95,14 +103,17 @@ def service(project: Project, reference: SourceReference, environment: dict[str,
         "metadata": {"annotations": {SOURCE_ANNOTATION: reference.annotation()}},
         "spec": {"containers": [container]},
     }
-    declared = Service.model_validate(
-        {
-            "apiVersion": "serving.knative.dev/v1",
-            "kind": "Service",
-            "metadata": {"name": project.name, "namespace": NAMESPACE},
-            "spec": {"template": template},
-        }
-    )
+    manifest = {
+        "apiVersion": "serving.knative.dev/v1",
+        "kind": "Service",
+        "metadata": {"name": project.name, "namespace": NAMESPACE},
+        "spec": {"template": template},
+    }
+    try:
+        declared = Service.model_validate(manifest)
+    except ValidationError as error:
+        fault = next(faults(error))
+        raise InvalidInput(fault.message, where=fault.field) from error
     return with_defaults(declared, Defaults()).to_manifest()
 
 
@@ -113,10 +124,11 @@ async def _serve(
     autoscaler: dict[str, str],
     environment: dict[str, str],
     json_logs: bool,
+    any_admin_port: bool,
 ) -> None:
     clock = SystemClock()
     lines = LineWriter(sys.stderr.fileno() if json_logs else sys.stdout.fileno())
-    colour = sys.stdout.isatty()
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     console = RunConsole(NoLines() if json_logs else lines, colour=colour)
     access_log = JsonAccessLog(clock, lines) if json_logs else TerminalAccessLog(lines, colour=colour)
     stopping = _stop_on_signals()
@@ -127,6 +139,7 @@ async def _serve(
         access_log=access_log,
         autoscaler=autoscaler,
         decided=console.decided,
+        any_admin_port=any_admin_port,
     )
     platform.cluster.observe(console)
 
@@ -141,19 +154,20 @@ async def _serve(
     try:
         await platform.start()
         await _first(deploy(), stopping.wait(), platform.wait())
-        console.stopping()
+        console.stopping(platform.server.statistics().active, settings.drain_seconds)
     finally:
         await platform.stop()
         lines.close()
 
 
 def _stop_on_signals() -> asyncio.Event:
-    """Set by the first SIGINT, SIGTERM or SIGHUP; the second ends the process as it always does."""
+    """Set by the first SIGINT, SIGTERM or SIGHUP. The second ends the process at once, and all below it."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def stop(number: signal.Signals) -> None:
-        loop.remove_signal_handler(number)
+        if stopping.is_set():
+            os._exit(128 + number)
         stopping.set()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

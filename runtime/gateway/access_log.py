@@ -32,6 +32,10 @@ class AccessLog(Protocol):
         """A request that no route or revision took."""
         ...
 
+    def unreadable(self, client: str, status: int, reason: str) -> None:
+        """What came was no request that can be taken."""
+        ...
+
     @property
     def dropped(self) -> int:
         """Lines that could not be written."""
@@ -47,6 +51,9 @@ class NoAccessLog:
         """Drop it."""
 
     def refused(self, exchange: Exchange, status: int, reason: str, seconds: float) -> None:
+        """Drop it."""
+
+    def unreadable(self, client: str, status: int, reason: str) -> None:
         """Drop it."""
 
 
@@ -86,6 +93,13 @@ class JsonAccessLog:
         """A line with the reason alone."""
         self._write(exchange, status, seconds, f'"reason":"{reason}"')
 
+    def unreadable(self, client: str, status: int, reason: str) -> None:
+        """A line without a request."""
+        said = quoted(reason.encode("latin-1", "replace"))
+        self._writer.write(
+            f'{{"time":"{self._now()}","access":"","status":{status},"client":"{client}","reason":{said}}}\n'
+        )
+
     def _write(self, exchange: Exchange, status: int, seconds: float, rest: str) -> None:
         request = exchange.request
         self._writer.write(
@@ -122,12 +136,23 @@ class TerminalAccessLog:
         self._write(call.exchange, status, seconds, call.reason or f"{call.target.revision}{cold}")
 
     def refused(self, exchange: Exchange, status: int, reason: str, seconds: float) -> None:
-        """The same with the reason."""
-        self._write(exchange, status, seconds, reason)
+        """The same with the reason and the host that nobody has."""
+        self._write(exchange, status, seconds, f"{reason}  host {quoted(exchange.request.host)[1:-1]}")
+
+    def unreadable(self, client: str, status: int, reason: str) -> None:
+        """Why what came was not taken."""
+        self._line(f"(no request) {self._shown(status)}  {quoted(reason.encode('latin-1', 'replace'))[1:-1]}")
 
     def _write(self, exchange: Exchange, status: int, seconds: float, note: str) -> None:
         method, target = quoted(exchange.request.method)[1:-1], quoted(exchange.request.target)[1:-1]
-        shown = str(status)
-        if self._colour:
-            shown = f"\033[{32 if status < 400 else 33 if status < 500 else 31}m{shown}\033[0m"
-        self._writer.write(f"{method} {target} {shown} {seconds * 1000:.1f} ms  {note}\n")
+        self._line(f"{method} {target} {self._shown(status)} {seconds * 1000:.1f} ms  {note}")
+        if status >= 500:
+            self._writer.flush()  # beside what the function says of it
+
+    def _shown(self, status: int) -> str:
+        if not self._colour:
+            return str(status)
+        return f"\033[{32 if status < 400 else 33 if status < 500 else 31}m{status}\033[0m"
+
+    def _line(self, line: str) -> None:
+        self._writer.write(f"{line}\n")

@@ -147,7 +147,7 @@ class Call:
         if kind is OutcomeKind.COMPLETE:
             self._finish(outcome.status, "")
         elif kind is OutcomeKind.CLIENT_GONE:
-            self._finish(CLIENT_CLOSED, "client_gone")
+            self._finish_gone()
         elif kind is OutcomeKind.CONNECT_FAILED and self.attempts < self.gateway.settings.connect_attempts:
             self.gateway.suspend(backend)
             self._again()
@@ -207,6 +207,14 @@ class Call:
     def _gone(self) -> None:
         if self.forwarding is None:
             self.entry.activator.leave(self)
+            self._finish_gone()
+
+    def _finish_gone(self) -> None:
+        """The client left; or the server answered in our place, as when the body breaks off or is malformed."""
+        status = self.exchange.status
+        if status >= 400 and not self.exchange.responded:
+            self._finish(status, "bad_request")
+        else:
             self._finish(CLIENT_CLOSED, "client_gone")
 
     def _answer(self, status: int, reason: str, text: str, *, retry_after: int = 0) -> None:

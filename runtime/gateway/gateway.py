@@ -150,6 +150,11 @@ class Gateway:
         exchange.respond(status, headers, text.encode())
         self.access_log.refused(exchange, status, reason, self.clock.monotonic() - exchange.received_at)
 
+    def unreadable(self, client: str, status: int, reason: str) -> None:
+        """The server refused what was no request: count it and log it."""
+        self.unrouted += 1
+        self.access_log.unreadable(client, status, reason)
+
     def poke(self, entry: RevisionEntry) -> None:
         """Tell the autoscaler of load beyond what is ready, and when to be told again."""
         in_flight = entry.stats.in_flight

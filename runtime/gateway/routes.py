@@ -57,5 +57,6 @@ class RouteTable:
         return f"<RouteTable {len(self.routes)} routes, {len(self._by_host)} hosts>"
 
     def find(self, host: bytes) -> Route | None:
-        """The route of a host in lower case and without port."""
-        return self._by_host.get(host)
+        """The route of a host in lower case and without port; the dot of a rooted name may stand at its end."""
+        route = self._by_host.get(host)
+        return self._by_host.get(host[:-1]) if route is None and host.endswith(b".") else route

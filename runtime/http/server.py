@@ -55,8 +55,16 @@ class HttpServer:
     An exception out of the handler is logged and answered with 500. Use: `listen` or `start`, then `drain`.
     """
 
-    def __init__(self, handler: Handler, settings: HttpSettings, clock: Clock) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        settings: HttpSettings,
+        clock: Clock,
+        *,
+        refused: Callable[[str, int, str], None] = lambda client, status, reason: None,
+    ) -> None:
         self.handler = handler
+        self.refused = refused
         self.settings = settings
         self.clock = clock
         self.draining = False
@@ -449,6 +457,8 @@ class ServerConnection(asyncio.Protocol):
             self._lingering = True
             self._transport.abort()
             return
+        if exchange is None:
+            self._server.refused(self._client, refused.status, refused.reason)
         body = refused.reason.encode("latin-1", "replace") + b"\n"
         self._transport.write(
             b"%bcontent-type: text/plain\r\ncontent-length: %d\r\ndate: %b\r\nconnection: close\r\n\r\n%b"

@@ -19,7 +19,7 @@ from typing import Final
 
 from upwell.autoscaler.decision import Decision
 from upwell.autoscaler.spec import AutoscalerConfig
-from upwell.functions.errors import AddressInUse, InvalidFunction
+from upwell.functions.errors import AddressInUse, InvalidFunction, InvalidSettings
 from upwell.runtime.clock import Clock
 from upwell.runtime.cluster.interface import Manifest, ObjectKey
 from upwell.runtime.cluster.local import LocalCluster, LocalClusterSettings
@@ -81,6 +81,7 @@ class Platform:
         host: HostSettings = HostSettings(),
         gateway: GatewaySettings = GatewaySettings(),
         decided: Callable[[Decision], None] = lambda decision: None,
+        any_admin_port: bool = False,
     ) -> None:
         self.settings = settings
         self.directory = directory
@@ -110,8 +111,9 @@ class Platform:
         )
         self.cluster.observe(self.gateway)
         self.cluster.observe(self.autoscaler)
-        self.server = HttpServer(self.gateway.handle, HttpSettings(), clock)
+        self.server = HttpServer(self.gateway.handle, HttpSettings(), clock, refused=self.gateway.unreadable)
         self.admin = AdminPage(self, clock)
+        self._any_admin_port = any_admin_port
         self._clock = clock
         self._listeners: list[socket.socket] = []
         self._port = settings.port
@@ -128,7 +130,7 @@ class Platform:
         try:
             self._listeners = bind(self.settings.host, self.settings.port, "--port")
             self._port = int(self._listeners[0].getsockname()[1])
-            await self.admin.start(bind(LOOPBACK[:1], self.settings.admin_port, "--admin-port")[0])
+            await self.admin.start(self._bind_admin())
             await self.launcher.start()
         except BaseException:
             await self.stop()
@@ -151,6 +153,14 @@ class Platform:
         self._tasks = [asyncio.create_task(loop, name=name) for name, loop in loops.items()]
         await self.server.start(self._listeners)
         _log.info("listening", extra={"hosts": list(self.settings.host), "port": self.port})
+
+    def _bind_admin(self) -> socket.socket:
+        try:
+            return bind(LOOPBACK[:1], self.settings.admin_port, "--admin-port")[0]
+        except AddressInUse:
+            if not self._any_admin_port:
+                raise
+            return bind(LOOPBACK[:1], 0, "--admin-port")[0]
 
     async def wait(self) -> None:
         """Until one of the loops fails; raises what it raised. The loops are `stop`'s to end."""
@@ -201,34 +211,38 @@ class Platform:
 def bind(hosts: tuple[str, ...], port: int, flag: str) -> list[socket.socket]:
     """Listening sockets on the same port of every host. IPv6 that the machine lacks is passed over.
 
-    Raises AddressInUse, whose hint names `flag`.
+    Raises AddressInUse, whose hint names `flag`, and InvalidSettings for an address that is not this machine's.
     """
     listeners: list[socket.socket] = []
+    host = ""
     try:
         for host in hosts:
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
             try:
-                listeners.append(_bind_one(family, host, listeners[0].getsockname()[1] if listeners else port))
+                listeners.append(_bind_one(host, listeners[0].getsockname()[1] if listeners else port))
             except OSError as error:
-                if family == socket.AF_INET6 and listeners and error.errno in _NO_IPV6:
-                    continue
-                raise
+                if not (":" in host and listeners and error.errno in _NO_IPV6):
+                    raise
     except OSError as error:
         for listener in listeners:
             listener.close()
-        if error.errno in (errno.EADDRINUSE, errno.EACCES):
-            reason = "is used by another process" if error.errno == errno.EADDRINUSE else "may not be used"
+        where = f"{host}:{port}"
+        if error.errno == errno.EADDRINUSE:
+            hint = f"choose another with {flag}"
+            raise AddressInUse(f"port {port} is used by another process", where=where, hint=hint) from error
+        if error.errno == errno.EACCES:
             raise AddressInUse(
-                f"port {port} {reason}", where=f"{host}:{port}", hint=f"choose another with {flag}"
+                f"port {port} may not be used", where=where, hint=f"choose another {flag}"
             ) from error
-        raise
+        hint = "give addresses of this machine, such as 127.0.0.1 or 0.0.0.0"
+        raise InvalidSettings("cannot listen there", where=f"--host {host}", hint=hint) from error
     return listeners
 
 
 _NO_IPV6: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
-def _bind_one(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
+def _bind_one(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -12,7 +12,7 @@ from upwell.autoscaler.decision import Bound, Decision, Missing, Panic, Status
 from upwell.autoscaler.demand import MAX_REPORTERS, Acceptance
 from upwell.autoscaler.engine import HISTORY, Engine
 from upwell.autoscaler.spec import RevisionSettings
-from upwell.autoscaler.stats import Report
+from upwell.autoscaler.stats import Report, Reporter
 
 KEY = "default/hello-00001"
 BEGIN = 1_700_000_000.0
@@ -460,3 +460,20 @@ def test_statistics_are_a_snapshot() -> None:
     assert statistics.latest[KEY] == world.decisions[-1]
     world.run(2)
     assert statistics.ticks == 2
+
+
+@pytest.mark.parametrize("idle_for", [62.0, 75.0, 91.9], ids=["found inactive next", "in grace", "about to go"])
+def test_a_poke_that_raises_nothing_still_keeps_the_last_replica(idle_for: float) -> None:
+    engine = Engine()
+    began = 1_700_000_000.0
+    engine.set_revision("default/hello", RevisionSettings(), began, ready=1)
+    reporter = Reporter("default/hello", "replica", began)
+    now = began
+    while now < began + idle_for:
+        now += 1.0
+        engine.report(reporter.report(now), now)
+        if (now - began) % 2 == 0:
+            engine.tick(now)
+    assert engine.poke("default/hello", 1, now + 0.05) is None
+    (decision,) = engine.tick(now + 0.1)
+    assert decision.scale != 0

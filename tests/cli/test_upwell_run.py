@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -238,6 +239,44 @@ def test_it_serves_on_when_nobody_reads_what_it_prints(hello: Path) -> None:
         process.wait()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_second_signal_ends_it_at_once_and_quietly(tmp_path: Path) -> None:
+    slow = tmp_path / "slow.py"
+    slow.write_text("import asyncio\nasync def main():\n    print('asked')\n    await asyncio.sleep(60)\n")
+    with running(tmp_path, str(slow)) as run, ThreadPoolExecutor() as pool:
+        run.port()
+        answer = pool.submit(run.get, "/", "slow.default.localhost")
+        run.wait_for("asked")
+        descendants = family(run.process.pid)
+        run.process.send_signal(signal.SIGINT)
+        run.wait_for("1 under way")
+        run.process.send_signal(signal.SIGINT)
+        assert run.process.wait(PATIENCE) == 128 + signal.SIGINT
+        wait_gone(descendants)
+        assert isinstance(answer.exception(PATIENCE), OSError | http.client.HTTPException)
+        assert "Traceback" not in run.output
+
+
+def test_it_serves_without_standard_streams(hello: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    line = shlex.join(command(str(hello), "--port", str(port), "--admin-port", "0"))
+    process = subprocess.Popen(["/bin/sh", "-c", f"exec {line} <&- >&- 2>&-"])
+    try:
+        deadline = time.monotonic() + PATIENCE
+        status = 0
+        while status != 200 and time.monotonic() < deadline:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+            with contextlib.suppress(OSError):
+                connection.request("GET", "/")
+                status = connection.getresponse().status
+            connection.close()
+        assert status == 200
+    finally:
+        process.terminate()
+        process.wait(PATIENCE)
+
+
 def test_a_port_in_use_is_named_and_ends_it(tmp_path: Path, hello: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -281,8 +320,11 @@ def test_a_source_that_cannot_be_served_ends_it_with_exit_code_2(tmp_path: Path,
         (["hello.py", "--port", "99999"], "from 0 to 65535"),
         (["hello.py", "--set", "stable-window=1s"], "stable-window"),
         (["hello.py", "--set", "nonsense"], "NAME=VALUE"),
+        (["hello.py", "--set", "stable_window=9s"], "did you mean stable-window?"),
+        (["hello.py", "--host", "192.0.2.1"], "--host 192.0.2.1"),
+        (["hello.py", "--env", "K_SERVICE=x"], "K_SERVICE is set by the platform"),
     ],
-    ids=["no file", "port", "config-autoscaler key", "no equals"],
+    ids=["no file", "port", "config-autoscaler value", "no equals", "config-autoscaler key", "host", "variable"],
 )
 def test_a_wrong_argument_is_named_with_exit_code_2(hello: Path, arguments: list[str], said: str) -> None:
     replaced = [str(hello) if argument == "hello.py" else argument for argument in arguments]
