@@ -30,7 +30,11 @@ class ReplicaObserver(Protocol):
     """Is told of one replica, in its launcher's event loop."""
 
     def ready(self, process: ReplicaProcess, phases: Mapping[str, float]) -> None:
-        """It serves; `phases` are milliseconds in order: wait, fork, import (when fresh), start."""
+        """It serves; `phases` are milliseconds in order: wait, fork, import (when fresh), start.
+
+        ``wait`` is until the command is picked up; ``fork`` until there is a process of its own, which is next to
+        nothing for the one that was forked ahead; ``start`` until it accepts connections.
+        """
         ...
 
     def report(self, process: ReplicaProcess, report: Report) -> None:

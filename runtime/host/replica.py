@@ -1,9 +1,10 @@
 """A replica: one process that serves one function on a listening socket it was given.
 
-It is forked from a template, or from the zygote when its module has to be imported afresh. Before anything of the
-user's runs it gives up what is not its own, gets random state of its own, and has the kernel end it with the
-zygote. Then uvicorn's protocol serves on an event loop, with the queue layer around the handler, until a `drain`
-line or SIGTERM has been honoured or the channel closes: the platform is gone then, and so is the reason to live.
+It was its template's standby, or it is forked: from a template of which several are asked for at once, or from the
+zygote when its module has to be imported afresh. Before anything of the user's runs it gives up what is not its
+own, gets random state of its own, and has the kernel end it with the zygote, which a standby has done ahead.
+Then uvicorn's protocol serves on an event loop, with the queue layer around the handler, until a `drain` line or
+SIGTERM has been honoured or the channel closes: the platform is gone then, and so is the reason to live.
 
 What it says on its channel: ``forked`` (pid), ``ready`` (phases), ``report``, ``metrics``, ``stuck``, ``failed``.
 """
@@ -15,6 +16,7 @@ import contextlib
 import logging
 import os
 import random
+import select
 import signal
 import socket
 import sys
@@ -45,6 +47,8 @@ DEFAULT_THREADS = 100
 REPORT_SECONDS = 1.0
 ADOPTION_SECONDS = 5.0
 """For the process between template and replica to end; it has nothing else to do."""
+ADOPTION_PAUSE = 0.0002
+"""That process needs a processor to end on, so who waits for it leaves it one."""
 
 STARTUP_FAILED = 3
 """The exit code of an application whose startup failed, as uvicorn's is."""
@@ -57,13 +61,22 @@ _log = logging.getLogger("upwell.replica")
 
 
 @dataclass(frozen=True, slots=True)
+class Birth:
+    """How a replica came to be, and when its command was picked up (monotonic seconds)."""
+
+    picked_up: float
+    zygote: int
+    loop: asyncio.AbstractEventLoop | None = None
+    """A standby's, which is settled: the zygote is its parent. Else it is forked just now and has none."""
+
+
+@dataclass(frozen=True, slots=True)
 class Start:
-    """One start: the replica's name, when it was asked for and picked up (monotonic seconds), and the zygote."""
+    """One start: the replica's name and when it was asked for (monotonic seconds)."""
 
     name: str
     sent: float
-    picked_up: float
-    zygote: int
+    birth: Birth
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +142,11 @@ def _live(
     code = 1
     try:
         phases = Phases(since=start.sent)
-        phases.end("wait", start.picked_up)
+        phases.end("wait", start.birth.picked_up)
+        if start.birth.loop is None and not settle(start.birth.zygote):
+            os._exit(PLATFORM_GONE)
+        _be_own(channel)
         phases.end("fork", SystemClock().monotonic())
-        _be_own(channel, start.zygote)
         code = _run_loop(_load(load, phases, channel), listener, channel, start, phases)
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
@@ -143,17 +158,25 @@ def _live(
         os._exit(code)
 
 
-def _be_own(channel: socket.socket, zygote: int) -> None:
-    """Become a process of its own: group, parent, random state. Tells its pid once the zygote is its parent."""
-    os.setpgid(0, 0)
+def settle(zygote: int) -> bool:
+    """Wait until the zygote is the parent, and have the kernel end this process with it; False when it is gone."""
     clock = SystemClock()
     deadline = clock.monotonic() + ADOPTION_SECONDS
     # The process between ends as soon as it has forked; only then is the parent the one to die with.
     while linux.HAS_SUBREAPER and os.getppid() != zygote and clock.monotonic() < deadline:
-        os.sched_yield()
+        select.select([], [], [], ADOPTION_PAUSE)
     linux.die_with_parent(signal.SIGKILL)
-    if linux.HAS_SUBREAPER and os.getppid() != zygote:
-        os._exit(PLATFORM_GONE)
+    return not linux.HAS_SUBREAPER or os.getppid() == zygote
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    """The loop that a replica runs on; a process that goes on forking closes it before."""
+    return uvloop.new_event_loop()
+
+
+def _be_own(channel: socket.socket) -> None:
+    """Become a process of its own, with group and random state, and tell its pid: the zygote is its parent."""
+    os.setpgid(0, 0)
     try:
         Wire(channel).send({"forked": os.getpid()})
     except OSError:
@@ -178,7 +201,7 @@ def _load(load: Callable[[Phases], Function], phases: Phases, channel: socket.so
 def _run_loop(
     function: Function, listener: socket.socket, channel: socket.socket, start: Start, phases: Phases
 ) -> int:
-    loop = uvloop.new_event_loop()
+    loop = start.birth.loop or new_loop()
     asyncio.set_event_loop(loop)
     replica = Replica(function, channel, start, loop, phases)
     return loop.run_until_complete(replica.serve(listener))

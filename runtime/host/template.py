@@ -1,11 +1,15 @@
 """A template: a process forked from the zygote that has imported one revision's module and forks its replicas.
 
 It has no event loop and no thread. A replica is forked twice, the process between ending at once, so that the
-zygote is its parent and an evicted template takes none with it. The first of the two forks is done ahead: a
-standby, the template's child, waits for the command in its stead, and so only one fork (1 ms) stands between a
-command and its replica. A module that started
-threads or opened what must not be shared is told to the platform instead of being forked; commands that came
-before that was known go back with their descriptors.
+zygote is its parent and an evicted template takes none with it. All of that is done ahead: a standby, adopted by
+the zygote and with an event loop of its own, is parked in one blocking read and becomes the replica itself when
+its command comes. A pipe on which it says so lets the template fork the next one a little later, or at once when
+more is asked for: commands that wait already are carried out by a child of the template, which forks their
+replicas and ends. A standby stays in its template's process group until it is a replica, and so ends with it; it
+also ends when the platform closes the socket.
+
+A module that started threads or opened what must not be shared is told to the platform instead of being forked;
+commands that came before that was known go back with their descriptors.
 """
 
 from __future__ import annotations
@@ -29,8 +33,13 @@ from upwell.runtime.host.source import FunctionSource
 from upwell.runtime.host.wire import Message, Received, Wire
 
 FORKED = 0
+FAILED = 1
 ENDED = 10
-"""A standby's exit codes: its command is carried out, or the platform has closed the socket."""
+"""Exit codes of a child that carries out commands: they are, it cannot, or the platform has closed the socket."""
+
+TAKEN = bytes((FORKED,))
+CLOSED = bytes((ENDED,))
+"""What a standby says in its pipe: it has its command, or the platform has closed the socket."""
 
 RESPITE_SECONDS = 0.02
 """What a replica needs to start, several times over on an idle machine."""
@@ -135,39 +144,87 @@ def _return_commands(wire: Wire) -> int:
 def _fork_replicas(function: replica.Function, wire: Wire, zygote: int) -> int:
     """Keep one standby until the platform closes the socket."""
     code = FORKED
-    template = os.getpid()
+    seconds = 0.0
     while code == FORKED:
-        standby = os.fork()
-        if standby == 0:
-            linux.die_with_parent(signal.SIGKILL)
-            os._exit(_stand_by(function, wire, zygote) if os.getppid() == template else ENDED)
-        code = os.waitstatus_to_exitcode(os.waitpid(standby, 0)[1])
-        # A replica is starting, and a fork beside it slows it down by a third: wait, unless a command is there.
-        select.select([wire.socket], [], [], RESPITE_SECONDS)
+        # After a start: a replica is at work, and a fork beside it slows it down by a third.
+        waiting, _, _ = select.select([wire.socket], [], [], seconds)
+        seconds = RESPITE_SECONDS
+        code = (_carry_out if waiting else _keep_standby)(function, wire, zygote)
     return 0 if code == ENDED else 1
 
 
-def _stand_by(function: replica.Function, wire: Wire, zygote: int) -> int:
-    """Wait for a command, fork its replica and end; the next command is the next standby's."""
-    batch: list[Received] = []
-    while not batch or wire.has_partial:
-        further = wire.read()
-        if further is None:
-            return ENDED
-        batch += further
+def _carry_out(function: replica.Function, wire: Wire, zygote: int) -> int:
+    """Have a child fork what has been asked for already, and end."""
+    template = os.getpid()
+    child = os.fork()
+    if child == 0:
+        linux.die_with_parent(signal.SIGKILL)
+        code = ENDED
+        if os.getppid() == template and (batch := _commands(wire)):
+            for received in batch:
+                _fork_replica(function, received, wire, zygote)
+            code = FORKED
+        os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _keep_standby(function: replica.Function, wire: Wire, zygote: int) -> int:
+    """Fork a standby for the zygote to adopt, and wait until it is of no use any more."""
+    watched, told = os.pipe()
+    between = os.fork()
+    if between == 0:
+        os.close(watched)
+        with contextlib.suppress(OSError):
+            if os.fork() == 0:
+                os._exit(_stand_by(function, wire, zygote, told))
+        os._exit(0)
+    os.close(told)
+    os.waitpid(between, 0)
+    said = os.read(watched, 1)
+    os.close(watched)
+    return said[0] if said else FAILED  # it was killed
+
+
+def _stand_by(function: replica.Function, wire: Wire, zygote: int, told: int) -> int:
+    """Be adopted, wait for a command and become its replica. Commands that came together are forked instead."""
+    if not replica.settle(zygote):
+        return FAILED
+    loop = replica.new_loop()
+    batch = _commands(wire)
+    picked_up = SystemClock().monotonic()
+    with contextlib.suppress(OSError):  # the template has ended
+        os.write(told, TAKEN if batch else CLOSED)
+    os.close(told)
+    if len(batch) == 1:
+        _become_replica(function, batch[0], wire, replica.Birth(picked_up, zygote, loop))
+    loop.close()
     for received in batch:
         _fork_replica(function, received, wire, zygote)
     return FORKED
 
 
+def _commands(wire: Wire) -> list[Received]:
+    """Wait for commands; none when the platform has closed the socket."""
+    batch: list[Received] = []
+    while not batch or wire.has_partial:
+        further = wire.read()
+        if further is None:
+            return []
+        batch += further
+    return batch
+
+
 def _fork_replica(function: replica.Function, received: Received, wire: Wire, zygote: int) -> None:
-    message, descriptors = received
     picked_up = SystemClock().monotonic()
     with contextlib.suppress(OSError):  # no memory or no process to be had: the closing channel tells
         if os.fork() == 0:
-            wire.close()
-            listener, channel = (socket.socket(fileno=descriptor) for descriptor in descriptors)
-            start = replica.Start(message["name"], message["sent"], picked_up, zygote)
-            replica.run(function, listener, channel, start)
-    for descriptor in descriptors:
+            _become_replica(function, received, wire, replica.Birth(picked_up, zygote))
+    for descriptor in received.descriptors:
         os.close(descriptor)
+
+
+def _become_replica(function: replica.Function, received: Received, wire: Wire, birth: replica.Birth) -> NoReturn:
+    wire.close()
+    message, descriptors = received
+    listener, channel = (socket.socket(fileno=descriptor) for descriptor in descriptors)
+    replica.run(function, listener, channel, replica.Start(message["name"], message["sent"], birth))

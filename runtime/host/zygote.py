@@ -110,7 +110,7 @@ class Zygote:
             self._leave()
             listener, channel = (socket.socket(fileno=descriptor) for descriptor in descriptors)
             source = FunctionSource.from_wire(message["fresh"])
-            start = replica.Start(message["name"], message["sent"], picked_up, zygote)
+            start = replica.Start(message["name"], message["sent"], replica.Birth(picked_up, zygote))
             replica.run_fresh(source, listener, channel, start)
 
     def _leave(self) -> None:

@@ -12,7 +12,6 @@ from random import Random
 import pytest
 
 from support.host import HELLO, Recorder, descendants, hosting, is_gone, kill, reached, run
-from upwell.runtime import procfs
 from upwell.runtime.host.launcher import TemplateState
 
 PLATFORM = """
@@ -134,10 +133,10 @@ def test_kill_9_of_a_template_leaves_its_replicas_alive(tmp_path: Path) -> None:
             running = host.start(template)
             await running.recorder.became_ready()
             assert template.pid is not None
-            standby = procfs.children(template.pid)
+            standby = await host.standby(template)
             os.kill(template.pid, signal.SIGKILL)
             await reached(lambda: template.state is TemplateState.EVICTED)
-            await reached(lambda: all(is_gone(pid) for pid in standby))
+            await reached(lambda: is_gone(standby))
             assert (await running.get()).body == b"hello"
             assert not is_gone(running.pid)
 
@@ -149,11 +148,52 @@ def test_kill_9_of_a_standby_evicts_its_template(tmp_path: Path) -> None:
         async with hosting(tmp_path) as host:
             template = host.load(HELLO)
             await template.loaded
-            pid = template.pid
-            assert pid is not None
-            await reached(lambda: bool(procfs.children(pid)))
-            os.kill(procfs.children(pid)[0], signal.SIGKILL)
+            os.kill(await host.standby(template), signal.SIGKILL)
             await reached(lambda: template.state is TemplateState.EVICTED)
+
+    run(main())
+
+
+def test_a_command_that_a_killed_standby_will_never_take_ends_its_replica_with_a_reason(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with hosting(tmp_path, exit_wait=0.1) as host:
+            template = host.load(HELLO)
+            await template.loaded
+            standby = await host.standby(template)
+            os.kill(standby, signal.SIGSTOP)
+            running = host.start(template)
+            os.kill(standby, signal.SIGKILL)
+            status = await running.recorder.exit()
+            assert (status.code, status.was_ready) == (None, False)
+            assert status.reason
+
+    run(main())
+
+
+def test_an_evicted_templates_standby_ends_with_it(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with hosting(tmp_path) as host:
+            template = host.load(HELLO)
+            await template.loaded
+            standby = await host.standby(template)
+            template.close()
+            await reached(lambda: is_gone(standby))
+
+    run(main())
+
+
+def test_a_standby_ends_with_the_zygote(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with hosting(tmp_path) as host:
+            template = host.load(HELLO)
+            await template.loaded
+            standby = await host.standby(template)
+            zygote = host.launcher.zygote_pid
+            assert zygote is not None
+            assert template.pid is not None
+            os.kill(template.pid, signal.SIGSTOP)  # nor does it take a template that looks after it
+            os.kill(zygote, signal.SIGKILL)
+            await reached(lambda: is_gone(standby))
 
     run(main())
 

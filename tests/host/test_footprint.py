@@ -71,7 +71,7 @@ def test_a_replica_holds_its_listener_its_channel_and_its_loops_own_descriptors(
             zygote, parent = host.launcher.zygote_pid, template.pid
             assert zygote is not None
             assert parent is not None
-            others = {zygote, parent, os.getpid(), *procfs.children(parent)}
+            others = {zygote, parent, os.getpid(), await host.standby(template)}
             assert not sockets_shared(first, others | {second.pid})
             assert not sockets_shared(second, others | {first.pid})
 
@@ -88,8 +88,44 @@ def test_nobody_else_holds_a_dead_replicas_listener(tmp_path: Path) -> None:
             assert zygote is not None
             assert pid is not None
             assert kinds(zygote) == ["pipe", "pipe", "socket"]
-            assert kinds(pid) == ["socket"]
-            await reached(lambda: [kinds(child) for child in procfs.children(pid)] == [["socket"]])
+            standby = await host.standby(template)
+            # Beside the pipe between the two, each has the socket of commands and a standby its loop.
+            assert kinds(pid) == ["pipe", "socket"]
+            await reached(lambda: "anon_inode" in kinds(standby))
+            assert kinds(standby).count("socket") == 1
+            assert set(kinds(standby)) <= LOOP | {"socket"}
+            assert not sockets_shared(running, {zygote, pid, standby})
+
+    run(main())
+
+
+def test_the_pipe_of_a_standby_does_not_stay_with_the_replica_that_it_becomes(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with hosting(tmp_path) as host:
+            template = host.load(HELLO)
+            await template.loaded
+            standby = await host.standby(template)
+            await reached(lambda: "anon_inode" in kinds(standby))
+            pid = template.pid
+            assert pid is not None
+            pipes = {each for each in procfs.descriptors(pid).values() if each.startswith("pipe:")}
+            assert len(pipes) == 1
+            running = host.start(template)
+            await running.recorder.became_ready()
+            assert running.pid == standby
+            assert not pipes & set(procfs.descriptors(standby).values())
+
+    run(main())
+
+
+def test_a_standby_is_small(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with hosting(tmp_path) as host:
+            template = host.load(HELLO)
+            await template.loaded
+            standby = await host.standby(template)
+            await reached(lambda: "anon_inode" in kinds(standby))
+            assert 0 < procfs.private_bytes(standby) < 4 * 1024 * 1024
 
     run(main())
 

@@ -56,6 +56,38 @@ def test_the_zygote_is_the_parent_of_templates_and_replicas(tmp_path: Path) -> N
     run(main())
 
 
+def test_the_standby_becomes_the_replica_and_another_one_takes_its_place(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with hosting(tmp_path) as host:
+            template = host.load(HELLO)
+            await template.loaded
+            for _ in range(3):
+                standby = await host.standby(template)
+                running = host.start(template)
+                await running.recorder.became_ready()
+                assert running.pid == standby
+                assert procfs.parent(running.pid) == host.launcher.zygote_pid
+                assert os.getpgid(running.pid) == running.pid
+
+    run(main())
+
+
+def test_many_that_are_asked_for_at_once_are_all_started_and_all_the_zygotes_own(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with hosting(tmp_path) as host:
+            template = host.load(HELLO)
+            await template.loaded
+            replicas = [host.start(template) for _ in range(12)]
+            for running in replicas:
+                await running.recorder.became_ready()
+                assert procfs.parent(running.pid) == host.launcher.zygote_pid
+                assert os.getpgid(running.pid) == running.pid
+            assert len({running.pid for running in replicas}) == 12
+            await host.standby(template)
+
+    run(main())
+
+
 def test_a_replica_runs_in_its_source_folder_with_the_environment_it_was_given(tmp_path: Path) -> None:
     text = """
         import os

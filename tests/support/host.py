@@ -66,6 +66,14 @@ def descendants(pid: int) -> set[int]:
     return below.union(*(descendants(child) for child in below))
 
 
+def group(pid: int) -> int:
+    """The process group of a process; 0 when it is gone."""
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return 0
+
+
 @dataclass
 class Recorder:
     """A ReplicaObserver that keeps what it is told."""
@@ -191,6 +199,17 @@ class Host:
         recorder = Recorder()
         process = template.start_replica(f"replica-{next(self._numbers)}", listening(path), recorder)
         return Running(process, recorder, path)
+
+    def standbys(self, template: Template) -> list[int]:
+        """The processes that wait to become replicas of it: its group, without itself."""
+        zygote = self.launcher.zygote_pid
+        return [pid for pid in descendants(zygote or 0) if pid != template.pid and group(pid) == template.pid]
+
+    async def standby(self, template: Template) -> int:
+        """The one standby, adopted by the zygote."""
+        zygote = self.launcher.zygote_pid
+        await reached(lambda: [procfs.parent(pid) for pid in self.standbys(template)] == [zygote], "a standby")
+        return self.standbys(template)[0]
 
     async def serve(self, text: str, **fields: Any) -> Running:
         """A replica that is ready."""
