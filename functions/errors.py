@@ -74,7 +74,3 @@ class Unavailable(UpwellError):
 
 class AddressInUse(UpwellError):
     """A port or socket path that another process holds."""
-
-
-class ReplicaFailed(Unavailable):
-    """A replica could not start; the cause is the function's own."""

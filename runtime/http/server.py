@@ -9,7 +9,6 @@ it fires before the deadline that then holds.
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import math
 import socket
@@ -18,9 +17,9 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from typing import cast
 
-from upwell.functions.errors import AddressInUse
 from upwell.runtime.clock import Clock
 from upwell.runtime.http.exchange import Exchange
+from upwell.runtime.http.listen import BACKLOG
 from upwell.runtime.http.messages import STATUS_LINES, BodyFraming, RequestHead
 from upwell.runtime.http.reader import Refused, RequestReader
 from upwell.runtime.http.settings import HttpSettings
@@ -29,8 +28,6 @@ from upwell.runtime.timers import Timer, TimerWheel
 logger = logging.getLogger("upwell.http")
 
 Handler = Callable[[Exchange], None]
-
-_BACKLOG = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +49,7 @@ class ServerStatistics:
 class HttpServer:
     """Accepts connections and calls `handler(exchange)` for each request.
 
-    An exception out of the handler is logged and answered with 500. Use: `listen` or `start`, then `drain`.
+    An exception out of the handler is logged and answered with 500. Use: `start`, then `drain`.
     """
 
     def __init__(
@@ -93,29 +90,10 @@ class HttpServer:
         for sock in sockets:
             sock.setblocking(False)
             if sock.family == socket.AF_UNIX:
-                server = await loop.create_unix_server(self._connection, sock=sock, backlog=_BACKLOG)
+                server = await loop.create_unix_server(self._connection, sock=sock, backlog=BACKLOG)
             else:
-                server = await loop.create_server(self._connection, sock=sock, backlog=_BACKLOG)
+                server = await loop.create_server(self._connection, sock=sock, backlog=BACKLOG)
             self._servers.append(server)
-
-    async def listen(self, host: str, port: int) -> int:
-        """Bind and accept; returns the port, which with 0 the system chose. Raises AddressInUse."""
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        try:
-            sock.bind((host, port))
-        except OSError as error:
-            sock.close()
-            if error.errno == errno.EADDRINUSE:
-                hint = "Choose another port, or stop the process that listens there."
-                raise AddressInUse(f"port {port} is in use", where=host, hint=hint) from error
-            raise
-        await self.start([sock])
-        bound: int = sock.getsockname()[1]
-        return bound
 
     def close(self) -> None:
         """Stop accepting. Connections that are open stay."""

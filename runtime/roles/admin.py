@@ -7,37 +7,31 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable
+from typing import Final
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from upwell.runtime.clock import Clock
-from upwell.runtime.cluster.metrics import ReplicaCollector
-from upwell.runtime.control.metrics import AutoscalerCollector
-from upwell.runtime.gateway.metrics import GatewayCollector
 from upwell.runtime.http.asgi import ServeSettings, serve
-
-if TYPE_CHECKING:
-    from upwell.runtime.roles.up import Platform
 
 STOP_SECONDS: Final = 1.0
 
 
 class AdminPage:
-    """Serves one platform's metrics and health until `stop`."""
+    """Serves the metrics of `collectors`, and health, until `stop`."""
 
-    def __init__(self, platform: Platform, clock: Clock) -> None:
-        self._platform = platform
+    def __init__(self, collectors: Iterable[Collector], clock: Clock) -> None:
         self._clock = clock
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(GatewayCollector(platform.gateway))
-        self._registry.register(ReplicaCollector(platform.cluster))
-        self._registry.register(AutoscalerCollector(platform.autoscaler.engine))
+        for collector in collectors:
+            self._registry.register(collector)
         ProcessCollector(registry=self._registry)
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
 import os
 import socket
@@ -19,21 +18,25 @@ from typing import Final
 
 from upwell.autoscaler.decision import Decision
 from upwell.autoscaler.spec import AutoscalerConfig
-from upwell.functions.errors import AddressInUse, InvalidFunction, InvalidSettings
+from upwell.functions.errors import AddressInUse, InvalidFunction
 from upwell.runtime.clock import Clock
 from upwell.runtime.cluster.interface import Manifest, ObjectKey
 from upwell.runtime.cluster.local import LocalCluster, LocalClusterSettings
 from upwell.runtime.cluster.memory import MemoryStore
+from upwell.runtime.cluster.metrics import ReplicaCollector
 from upwell.runtime.control.autoscaler import AutoscalerLoop, revision_settings
 from upwell.runtime.control.conditions import READY, find
 from upwell.runtime.control.follow import follow
+from upwell.runtime.control.metrics import AutoscalerCollector
 from upwell.runtime.control.serving import ServingController
 from upwell.runtime.descriptors import raise_descriptor_limit
 from upwell.runtime.gateway.access_log import AccessLog
 from upwell.runtime.gateway.gateway import Gateway
+from upwell.runtime.gateway.metrics import GatewayCollector
 from upwell.runtime.gateway.settings import GatewaySettings
 from upwell.runtime.host.launcher import HostLauncher
 from upwell.runtime.host.settings import HostSettings
+from upwell.runtime.http.listen import bind
 from upwell.runtime.http.server import HttpServer
 from upwell.runtime.http.settings import HttpSettings
 from upwell.runtime.roles.admin import AdminPage
@@ -42,7 +45,6 @@ from upwell.runtime.settings import setting
 
 LOCAL_DEFAULTS: Final = {"allow-zero-initial-scale": "true", "initial-scale": "0"}
 """A template that has imported the function proves more than a first replica, so none is started for it."""
-BACKLOG: Final = 4096
 LOOPBACK: Final = ("127.0.0.1", "::1")
 
 _log = logging.getLogger("upwell.platform")
@@ -112,7 +114,12 @@ class Platform:
         self.cluster.observe(self.gateway)
         self.cluster.observe(self.autoscaler)
         self.server = HttpServer(self.gateway.handle, HttpSettings(), clock, refused=self.gateway.unreadable)
-        self.admin = AdminPage(self, clock)
+        collectors = (
+            GatewayCollector(self.gateway),
+            ReplicaCollector(self.cluster),
+            AutoscalerCollector(self.autoscaler.engine),
+        )
+        self.admin = AdminPage(collectors, clock)
         self._any_admin_port = any_admin_port
         self._clock = clock
         self._listeners: list[socket.socket] = []
@@ -206,52 +213,3 @@ class Platform:
         for listener in self._listeners:
             listener.close()
         self._cleanup.close()
-
-
-def bind(hosts: tuple[str, ...], port: int, flag: str) -> list[socket.socket]:
-    """Listening sockets on the same port of every host. IPv6 that the machine lacks is passed over.
-
-    Raises AddressInUse, whose hint names `flag`, and InvalidSettings for an address that is not this machine's.
-    """
-    listeners: list[socket.socket] = []
-    host = ""
-    try:
-        for host in hosts:
-            try:
-                listeners.append(_bind_one(host, listeners[0].getsockname()[1] if listeners else port))
-            except OSError as error:
-                if not (":" in host and listeners and error.errno in _NO_IPV6):
-                    raise
-    except OSError as error:
-        for listener in listeners:
-            listener.close()
-        where = f"{host}:{port}"
-        if error.errno == errno.EADDRINUSE:
-            hint = f"choose another with {flag}"
-            raise AddressInUse(f"port {port} is used by another process", where=where, hint=hint) from error
-        if error.errno == errno.EACCES:
-            raise AddressInUse(
-                f"port {port} may not be used", where=where, hint=f"choose another {flag}"
-            ) from error
-        hint = "give addresses of this machine, such as 127.0.0.1 or 0.0.0.0"
-        raise InvalidSettings("cannot listen there", where=f"--host {host}", hint=hint) from error
-    return listeners
-
-
-_NO_IPV6: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
-
-
-def _bind_one(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        listener.bind((host, port))
-        listener.listen(BACKLOG)
-        listener.setblocking(False)
-    except BaseException:
-        listener.close()
-        raise
-    return listener

@@ -16,6 +16,7 @@ from upwell.runtime.clock import Clock, SystemClock
 from upwell.runtime.cluster.deployments import SourceReference
 from upwell.runtime.cluster.interface import Exit, ObjectKey, Replica, ReplicaState, StartFailure
 from upwell.runtime.gateway.access_log import JsonAccessLog
+from upwell.runtime.lines import LineWriter
 from upwell.runtime.roles.up import Platform, UpSettings
 
 READY_SECONDS: Final = 60.0
@@ -136,7 +137,7 @@ async def hosted(directory: Path, *, templates: int = 32) -> AsyncIterator[Hoste
             UpSettings(port=0, admin_port=0, templates=templates),
             directory,
             clock,
-            access_log=JsonAccessLog(clock, log),
+            access_log=JsonAccessLog(clock, LineWriter(log)),
             autoscaler={},
         )
         await platform.start()

@@ -8,11 +8,12 @@ from collections.abc import Callable
 import pytest
 
 from support.http import GET, Peer, bound_socket, eventually, run, serving, settle, status_of
-from upwell.functions.errors import AddressInUse, InvalidInput
+from upwell.functions.errors import AddressInUse, InvalidInput, InvalidSettings
 from upwell.runtime.clock import SystemClock
 from upwell.runtime.http.exchange import BodyIncomplete, BodyTooLarge, Exchange
+from upwell.runtime.http.listen import bind
 from upwell.runtime.http.messages import Headers
-from upwell.runtime.http.server import HttpServer, ServerStatistics
+from upwell.runtime.http.server import ServerStatistics
 from upwell.runtime.http.settings import HttpSettings
 from upwell.runtime.testing.clock import FakeClock
 from upwell.runtime.testing.loop import run_fake
@@ -487,14 +488,22 @@ def test_after_an_answer_to_an_unread_body_the_connection_closes_but_the_answer_
 
 
 def test_a_listening_port_that_is_taken_is_an_error_that_says_so() -> None:
-    async def main() -> None:
-        with bound_socket() as taken:
-            taken.listen()
-            server = HttpServer(hello, HttpSettings(), SystemClock())
-            with pytest.raises(AddressInUse, match="is in use"):
-                await server.listen("127.0.0.1", taken.getsockname()[1])
+    with bound_socket() as taken:
+        taken.listen()
+        with pytest.raises(AddressInUse, match=r"is used by another process\n  choose another with --port"):
+            bind(("127.0.0.1",), taken.getsockname()[1], "--port")
 
-    run(main())
+
+def test_an_address_that_is_not_this_machines_is_an_error_that_says_so() -> None:
+    with pytest.raises(InvalidSettings, match=r"--host 192\.0\.2\.1: cannot listen there"):
+        bind(("192.0.2.1",), 0, "--port")
+
+
+def test_hosts_share_one_port() -> None:
+    listeners = bind(("127.0.0.1", "127.0.0.2"), 0, "--port")
+    assert len({listener.getsockname()[1] for listener in listeners}) == 1
+    for listener in listeners:
+        listener.close()
 
 
 def test_connections_beyond_the_limit_are_answered_and_closed() -> None:

@@ -19,6 +19,7 @@ from upwell.runtime.clock import Clock, SystemClock
 from upwell.runtime.http.connect import Endpoint
 from upwell.runtime.http.exchange import Exchange
 from upwell.runtime.http.forward import Forwarding, Outcome, OutcomeKind, forward
+from upwell.runtime.http.listen import bind
 from upwell.runtime.http.messages import Headers
 from upwell.runtime.http.server import Handler, HttpServer
 from upwell.runtime.http.settings import HttpSettings
@@ -204,7 +205,9 @@ async def serving(
 
     clock = clock or SystemClock()
     server = HttpServer(watched, settings or HttpSettings(), clock)
-    served = Served(server, await server.listen("127.0.0.1", 0))
+    (listener,) = bind(("127.0.0.1",), 0, "--port")
+    served = Served(server, listener.getsockname()[1])
+    await server.start([listener])
     try:
         yield served
     finally:
