@@ -16,7 +16,8 @@ from upwell.runtime.cli.run import service
 from upwell.runtime.clock import SystemClock
 from upwell.runtime.cluster.deployments import SourceReference
 from upwell.runtime.cluster.interface import ObjectKey
-from upwell.runtime.gateway.access_log import NoAccessLog
+from upwell.runtime.gateway.access_log import AccessLog, NoAccessLog
+from upwell.runtime.gateway.call import Call
 from upwell.runtime.gateway.settings import GatewaySettings
 from upwell.runtime.roles.up import Platform, UpSettings
 
@@ -42,6 +43,16 @@ async def until(holds: Callable[[], bool], what: str = "", seconds: float = PATI
                 await asyncio.sleep(0.005)
     except TimeoutError:
         raise AssertionError(f"did not come about in {seconds} s: {what or holds}") from None
+
+
+class Kept(NoAccessLog):
+    """Keeps each call that is over: the replica that had it last, the status, the reason."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, int, str]] = []
+
+    def call(self, call: Call, status: int, seconds: float) -> None:
+        self.calls.append((call.replica_name, status, call.reason))
 
 
 @dataclass
@@ -129,6 +140,7 @@ async def platform(
     *,
     show_errors: bool = False,
     gateway: GatewaySettings | None = None,
+    access_log: AccessLog | None = None,
     **autoscaler: str,
 ) -> AsyncIterator[Platform]:
     """A platform on free ports whose state is in `directory`."""
@@ -137,7 +149,7 @@ async def platform(
         settings,
         directory,
         SystemClock(),
-        access_log=NoAccessLog(),
+        access_log=access_log or NoAccessLog(),
         autoscaler={key.replace("_", "-"): value for key, value in autoscaler.items()},
         gateway=gateway or GatewaySettings(),
     )
