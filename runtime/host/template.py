@@ -44,6 +44,9 @@ CLOSED = bytes((ENDED,))
 RESPITE_SECONDS = 0.02
 """What a replica needs to start, several times over on an idle machine."""
 
+CARRIED_MOST = 8
+"""Commands that one child carries out: each saves a fork, but their replicas are adopted only when it ends."""
+
 SINGLE_THREADED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """Numeric libraries start threads while they are imported unless these say 1."""
 
@@ -147,9 +150,9 @@ def _fork_replicas(function: replica.Function, wire: Wire, zygote: int) -> int:
     seconds = 0.0
     while code == FORKED:
         # After a start: a replica is at work, and a fork beside it slows it down by a third.
-        waiting, _, _ = select.select([wire.socket], [], [], seconds)
+        act = _carry_out if _is_readable(wire, seconds) else _keep_standby
+        code = act(function, wire, zygote)
         seconds = RESPITE_SECONDS
-        code = (_carry_out if waiting else _keep_standby)(function, wire, zygote)
     return 0 if code == ENDED else 1
 
 
@@ -159,13 +162,21 @@ def _carry_out(function: replica.Function, wire: Wire, zygote: int) -> int:
     child = os.fork()
     if child == 0:
         linux.die_with_parent(signal.SIGKILL)
-        code = ENDED
-        if os.getppid() == template and (batch := _commands(wire)):
+        carried = 0
+        while os.getppid() == template and carried < CARRIED_MOST and _is_readable(wire, 0.0):
+            batch = _commands(wire)
+            if not batch:
+                break
             for received in batch:
                 _fork_replica(function, received, wire, zygote)
-            code = FORKED
-        os._exit(code)
+            carried += len(batch)
+        os._exit(FORKED if carried else ENDED)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _is_readable(wire: Wire, seconds: float) -> bool:
+    """Whether commands, or the end of the socket, come within `seconds`."""
+    return bool(select.select([wire.socket], [], [], seconds)[0])
 
 
 def _keep_standby(function: replica.Function, wire: Wire, zygote: int) -> int:
