@@ -37,7 +37,7 @@ from upwell.runtime.host.channel import Channel
 from upwell.runtime.host.source import FunctionSource
 from upwell.runtime.host.wire import Received, Wire
 from upwell.runtime.http.asgi import AsgiServer, ServeSettings, StartupFailed, configure
-from upwell.runtime.queue.layer import QueueLayer
+from upwell.runtime.queue.layer import QueueLayer, RequestTimedOut
 from upwell.runtime.queue.settings import QueueSettings
 from upwell.runtime.timers import TimerWheel
 
@@ -201,10 +201,16 @@ def _load(load: Callable[[Phases], Function], phases: Phases, channel: socket.so
 def _run_loop(
     function: Function, listener: socket.socket, channel: socket.socket, start: Start, phases: Phases
 ) -> int:
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
     loop = start.birth.loop or new_loop()
     asyncio.set_event_loop(loop)
     replica = Replica(function, channel, start, loop, phases)
     return loop.run_until_complete(replica.serve(listener))
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether uvicorn tells something: that a timeout cut a response off is in the log already, in one line."""
+    return not (record.exc_info and isinstance(record.exc_info[1], RequestTimedOut))
 
 
 class Replica:

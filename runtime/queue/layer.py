@@ -282,6 +282,7 @@ class QueueLayer:
         """Wait for the timeout's answer to be out: the server ends the response when the handler has ended."""
         await asyncio.wait((cutting,))
         if exchange.truncated:
+            _log.warning("a response was cut off: its time was up and its length left no room to say so")
             raise RequestTimedOut("the response was cut off")  # the server closes the connection
 
     async def _failed(self, exchange: Exchange, error: BaseException) -> None:

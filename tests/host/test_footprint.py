@@ -90,7 +90,7 @@ def test_nobody_else_holds_a_dead_replicas_listener(tmp_path: Path) -> None:
             assert kinds(zygote) == ["pipe", "pipe", "socket"]
             standby = await host.standby(template)
             # Beside the pipe between the two, each has the socket of commands and a standby its loop.
-            assert kinds(pid) == ["pipe", "socket"]
+            await reached(lambda: kinds(pid) == ["pipe", "socket"])
             await reached(lambda: "anon_inode" in kinds(standby))
             assert kinds(standby).count("socket") == 1
             assert set(kinds(standby)) <= LOOP | {"socket"}

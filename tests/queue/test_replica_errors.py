@@ -55,7 +55,9 @@ def test_with_errors_shown_the_caller_gets_the_traceback(tmp_path: Path) -> None
     run(main())
 
 
-def test_a_response_cut_off_by_the_timeout_ends_its_connection(tmp_path: Path) -> None:
+def test_a_response_cut_off_by_the_timeout_ends_its_connection_and_is_one_line_in_the_log(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     text = """
         import asyncio
         async def app(scope, receive, send):
@@ -75,6 +77,9 @@ def test_a_response_cut_off_by_the_timeout_ends_its_connection(tmp_path: Path) -
             assert not running.recorder.exits
 
     run(main())
+    logged = capfd.readouterr().err
+    assert logged.count("a response was cut off") == 1
+    assert "Traceback" not in logged
 
 
 def test_a_streamed_response_gets_the_timeouts_text_and_a_proper_end(tmp_path: Path) -> None:
