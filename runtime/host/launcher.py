@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import socket
 import subprocess
@@ -67,7 +68,7 @@ class HostLauncher:
         self._templates: set[Template] = set()
         self._processes: set[ReplicaProcess] = set()
         self._claims: dict[int, Callable[[int], None]] = {}
-        self._unclaimed: OrderedDict[int, int] = OrderedDict()
+        self._unclaimed: OrderedDict[int, tuple[int, float]] = OrderedDict()
 
     def __repr__(self) -> str:
         return f"<HostLauncher [{len(self._templates)} templates, {len(self._processes)} replicas]>"
@@ -135,9 +136,9 @@ class HostLauncher:
 
     def claim(self, pid: int, ended: Callable[[int], None]) -> None:
         """Call `ended` with the wait status of `pid`, now if the zygote has told it already."""
-        status = self._unclaimed.pop(pid, None)
-        if status is None:
-            self._claims[pid] = ended
+        status, told_at = self._unclaimed.pop(pid, (0, -math.inf))
+        if self._clock.monotonic() - told_at > self._settings.exit_wait:
+            self._claims[pid] = ended  # never told, or of one that had its pid before
         else:
             ended(status)
 
@@ -184,7 +185,7 @@ class HostLauncher:
             if ended is not None:
                 ended(status)
                 continue
-            self._unclaimed[pid] = status
+            self._unclaimed[pid] = (status, self._clock.monotonic())
             if len(self._unclaimed) > self._settings.unclaimed_exits:
                 self._unclaimed.popitem(last=False)
 

@@ -12,7 +12,9 @@ from random import Random
 import pytest
 
 from support.host import HELLO, Recorder, descendants, hosting, is_gone, kill, reached, run
-from upwell.runtime.host.launcher import TemplateState
+from upwell.runtime.host.launcher import HostLauncher, HostSettings, TemplateState
+from upwell.runtime.host.wire import Received
+from upwell.runtime.testing.clock import FakeClock
 
 PLATFORM = """
 import asyncio, sys
@@ -166,6 +168,24 @@ def test_a_command_that_a_killed_standby_will_never_take_ends_its_replica_with_a
             status = await running.recorder.exit()
             assert (status.code, status.was_ready) == (None, False)
             assert status.reason
+
+    run(main())
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(0.5, [9]), (60.0, [])])
+def test_an_exit_told_long_ago_is_not_taken_for_that_of_a_new_process_with_its_pid(
+    seconds: float, expected: list[int]
+) -> None:
+    async def main() -> None:
+        clock = FakeClock()
+        launcher = HostLauncher(HostSettings(exit_wait=2.0), clock)
+        launcher._received(Received({"exits": [[1234, 9]]}, []))
+        clock.advance(seconds)
+        ended: list[int] = []
+        launcher.claim(1234, ended.append)
+        assert ended == expected
+        launcher._received(Received({"exits": [[1234, 15]]}, []))
+        assert ended == (expected or [15])
 
     run(main())
 
