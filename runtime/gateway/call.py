@@ -194,7 +194,7 @@ class Call:
         assert forwarding is not None
         assert backend is not None
         at_replica = self.gateway.clock.monotonic() - self.dispatched_at
-        blocked = at_replica >= self.entry.activator.limits.timeout_seconds
+        blocked = at_replica >= self.entry.activator.limits.timeout_seconds and not forwarding.held_up
         answered = exchange.responded
         forwarding.cancel()
         if answered:

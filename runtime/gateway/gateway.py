@@ -8,6 +8,7 @@ load exceeds what is ready). Everything runs on one event loop and no request ha
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from typing import Protocol
 
@@ -24,6 +25,9 @@ from upwell.runtime.http.exchange import Exchange
 from upwell.runtime.http.settings import HttpSettings
 from upwell.runtime.http.upstream import UpstreamPool
 from upwell.runtime.timers import TimerWheel
+
+
+_log = logging.getLogger("upwell.gateway")
 
 
 class Autoscaling(Protocol):
@@ -159,7 +163,10 @@ class Gateway:
         """Tell the autoscaler of load beyond what is ready, and when to be told again."""
         in_flight = entry.stats.in_flight
         entry.poke_above = max(entry.ready_capacity, in_flight, int(in_flight * self.settings.poke_growth))
-        self._autoscaling.poke(entry.activator.revision, in_flight)
+        try:
+            self._autoscaling.poke(entry.activator.revision, in_flight)
+        except Exception:  # the request waits on: the autoscaler ticks besides
+            _log.exception("the autoscaler could not be poked", extra={"revision": entry.activator.revision})
 
     def serve_waiting(self, activator: Activator) -> None:
         """Send waiting calls to replicas for as long as slots are free."""
@@ -172,9 +179,12 @@ class Gateway:
         self._cluster.replace(replica, reason="it did not answer within the timeout")
 
     def suspend(self, backend: Backend) -> None:
-        """Pass over a replica that did not take a connection, for a moment."""
+        """Pass over a replica that did not take a connection, or lost one, for a moment."""
         backend.suspensions += 1
-        self.timers.schedule(self.settings.suspend_seconds, lambda: self._resume(backend))
+        entry = self.revisions.get(backend.replica.revision)
+        alone = entry is not None and len(entry.activator.backends) <= 1
+        pause = self.settings.doubt_seconds if alone else self.settings.suspend_seconds
+        self.timers.schedule(pause, lambda: self._resume(backend))
 
     def _resume(self, backend: Backend) -> None:
         backend.suspensions -= 1
@@ -231,6 +241,11 @@ class Gateway:
             entry.activator.set_failure(failure.retry_at)
             self._refuse_waiting(entry, Rejection.START_FAILED)
 
+    def _abandon(self, name: str) -> None:
+        pool = self._pools.pop(name, None)
+        if pool is not None:
+            pool.abandon("the replica is gone")
+
     def _refuse_waiting(self, entry: RevisionEntry, rejection: Rejection) -> None:
         waiting = entry.activator.waiting
         while waiting:
@@ -244,10 +259,9 @@ class Gateway:
         pool = self._pools.get(replica.name)
         if pool is None:
             return
-        # Connections under way end by themselves: what a replica wrote before it ended is still to be read.
         pool.retire()
         if replica.state is ReplicaState.GONE:
-            del self._pools[replica.name]
+            self.timers.schedule(self.settings.gone_seconds, lambda: self._abandon(replica.name))
 
     # Life
 

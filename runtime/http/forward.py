@@ -161,6 +161,11 @@ class Forwarding:
         if started:
             self._exchange.abort()
 
+    @property
+    def held_up(self) -> bool:
+        """Whether the client does not keep up with the answer, so that nothing more is read of it."""
+        return self._connection is not None and self._connection.reading_paused
+
     # As the user of an upstream connection.
 
     @property

@@ -87,6 +87,11 @@ class RequestReader:
         return bool(self._rest)
 
     @property
+    def full(self) -> bool:
+        """As much of later requests is here as one head may take: reading on would only hoard."""
+        return len(self._rest) > self._settings.max_header_bytes
+
+    @property
     def remaining(self) -> int | None:
         """Bytes of the body still to come; None when a chunked body does not say."""
         return None if self._chunks is not None else self._remaining

@@ -178,6 +178,9 @@ class ServerConnection(asyncio.Protocol):
         "_timer",
         "_timer_at",
         "_transport",
+        "_unsent",
+        "_unsent_until",
+        "_write_deadline",
         "_write_paused",
         "expecting",
         "settings",
@@ -198,6 +201,10 @@ class ServerConnection(asyncio.Protocol):
         self._partial = False
         self._discarded = 0
         self._deadline = math.inf
+        # By when the client must have read on, while the transport's buffer is full.
+        self._write_deadline = math.inf
+        self._unsent = 0
+        self._unsent_until = 0.0
         self._timer_at = math.inf
         self._timer: Timer | None = None
         # Whether the client waits for 100 before it sends its body.
@@ -243,7 +250,7 @@ class ServerConnection(asyncio.Protocol):
             else:
                 self._discard_body()
         elif exchange.body_complete:
-            self._pause()
+            self._pause_if_full()
         else:
             self._read_body(exchange)
 
@@ -253,18 +260,18 @@ class ServerConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._write_paused = True
-        self._set_deadline(self._server.clock.monotonic() + self.settings.write_timeout)
+        self._write_deadline = self._server.clock.monotonic() + self.settings.write_timeout
+        self._arm_for(self._write_deadline)
         if self._exchange is not None and self._exchange.sink is not None:
             self._exchange.sink.pause_writing()
 
     def resume_writing(self) -> None:
         self._write_paused = False
+        self._write_deadline = math.inf
         exchange = self._exchange
         if exchange is None:
-            self._set_deadline(self._server.clock.monotonic() + self.settings.keep_alive)
-            return
-        self._deadline = math.inf
-        if exchange.sink is not None:
+            self._continue()
+        elif exchange.sink is not None:
             exchange.sink.resume_writing()
 
     # Requests.
@@ -276,6 +283,10 @@ class ServerConnection(asyncio.Protocol):
         self._advancing = True
         try:
             for _ in range(self.settings.pipeline_burst):
+                if self._write_paused:
+                    # The client does not read what it has been answered: it gets no more to read.
+                    self._pause()
+                    return
                 head = self._reader.head()
                 if head is None:
                     self._await_head()
@@ -351,8 +362,8 @@ class ServerConnection(asyncio.Protocol):
         if reader.body_ended:
             self._deadline = math.inf
             exchange.body_arrived_whole(reader.trailers)
-            if reader.buffered and self._exchange is exchange:
-                self._pause()
+            if self._exchange is exchange:
+                self._pause_if_full()
         elif not self._read_paused:
             self._set_deadline(self._server.clock.monotonic() + self.settings.body_timeout)
 
@@ -389,8 +400,7 @@ class ServerConnection(asyncio.Protocol):
         elif not exchange.body_complete:
             self._discard_rest()
         else:
-            if not self._write_paused:
-                self._deadline = self._server.clock.monotonic() + self.settings.keep_alive
+            self._deadline = self._server.clock.monotonic() + self.settings.keep_alive
             if self._reader.buffered:
                 self._advance()
             else:
@@ -449,8 +459,10 @@ class ServerConnection(asyncio.Protocol):
         if self._lingering:
             return
         self._lingering = True
-        limit = self.settings.linger if unread else self.settings.write_timeout
-        self._set_deadline(self._server.clock.monotonic() + limit)
+        now = self._server.clock.monotonic()
+        self._unsent = self._transport.get_write_buffer_size()
+        self._unsent_until = now + self.settings.write_timeout
+        self._set_deadline(now + self.settings.linger)
         if not unread or not self._transport.can_write_eof():
             self._transport.close()
             return
@@ -498,6 +510,11 @@ class ServerConnection(asyncio.Protocol):
             self._read_paused = True
             self._transport.pause_reading()
 
+    def _pause_if_full(self) -> None:
+        """Read on while little is buffered, so that the client's end is noticed."""
+        if self._reader.full:
+            self._pause()
+
     def _resume(self) -> None:
         if self._read_paused:
             self._read_paused = False
@@ -507,6 +524,9 @@ class ServerConnection(asyncio.Protocol):
 
     def _set_deadline(self, deadline: float) -> None:
         self._deadline = deadline
+        self._arm_for(deadline)
+
+    def _arm_for(self, deadline: float) -> None:
         if deadline < self._timer_at or self._timer is None:
             self._arm(deadline)
 
@@ -518,13 +538,16 @@ class ServerConnection(asyncio.Protocol):
 
     def _time_out(self) -> None:
         now = self._server.clock.monotonic()
-        if now < self._deadline:
+        due = min(self._deadline, self._write_deadline)
+        if now < due:
             # No deadline set later is nearer than this one: keep_alive is what an exchange's end sets.
-            self._arm(min(self._deadline, now + self.settings.keep_alive))
+            self._arm(min(due, now + self.settings.keep_alive))
             return
         self._timer = None
         exchange = self._exchange
-        if self._lingering or self._write_paused:
+        if self._lingering and self._client_reads(now):
+            self._set_deadline(now + self.settings.linger)
+        elif self._lingering or now >= self._write_deadline:
             self._transport.abort()
         elif exchange is not None:
             self._refuse(Refused(408, "the request's body took too long"))
@@ -532,3 +555,11 @@ class ServerConnection(asyncio.Protocol):
             self._refuse(Refused(408, "the request's head took too long"))
         else:
             self._close(unread=False)
+
+    def _client_reads(self, now: float) -> bool:
+        """Whether the last answer is still on its way out and the client takes of it now and then."""
+        unsent = self._transport.get_write_buffer_size()
+        if unsent and unsent < self._unsent:
+            self._unsent = unsent
+            self._unsent_until = now + self.settings.write_timeout
+        return bool(unsent) and now < self._unsent_until

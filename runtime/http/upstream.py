@@ -147,6 +147,14 @@ class UpstreamPool:
             opener.cancel()
         self._fail_waiting("the endpoint is retired")
 
+    def abandon(self, cause: str) -> None:
+        """Retire, and cut off what is under way, but for answers whose client holds them up: of these there may
+        be more to read although the endpoint is gone."""
+        self.retire()
+        for connection in list(self._connections):
+            if not connection.reading_paused:
+                connection.cut_off(cause)
+
     async def aclose(self) -> None:
         """Retire, cut off what is under way, and wait for the openers to end."""
         self.retire()

@@ -83,13 +83,13 @@ class UpstreamConnection(asyncio.Protocol):
         "_parser",
         "_parts",
         "_pool",
-        "_reading_paused",
         "_status",
         "_surplus",
         "_transport",
         "_user",
         "closed",
         "idle_since",
+        "reading_paused",
         "served",
         "write",
     )
@@ -99,7 +99,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._user: User | None = None
         self._bodiless = False
-        self._reading_paused = False
+        self.reading_paused = False
         self.write: Callable[[bytes], None]
         self.closed = False
         self.idle_since = 0.0
@@ -146,18 +146,18 @@ class UpstreamConnection(asyncio.Protocol):
             self._renew()
         else:
             self._reset()
-        if self._reading_paused:
+        if self.reading_paused:
             self.resume_reading()
         self._pool.release(self)
 
     def pause_reading(self) -> None:
-        if not self._reading_paused and not self.closed:
-            self._reading_paused = True
+        if not self.reading_paused and not self.closed:
+            self.reading_paused = True
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        if self._reading_paused and not self.closed:
-            self._reading_paused = False
+        if self.reading_paused and not self.closed:
+            self.reading_paused = False
             self._transport.resume_reading()
 
     def close(self) -> None:
@@ -297,7 +297,8 @@ class UpstreamConnection(asyncio.Protocol):
         if status < 200:
             self._interim = True
             if self._user is not None and status != 101:
-                self._user.informed(status, end_to_end(fields))
+                passed = [field for field in end_to_end(fields) if field[0] != b"content-length"]
+                self._user.informed(status, passed)
             return
         self._status = status
         self._head = fields

@@ -173,7 +173,7 @@ def test_a_draining_replica_gets_nothing_more_and_finishes_what_it_has() -> None
 
 def test_a_young_replica_that_takes_no_connection_is_passed_over_until_another_does(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with stage(settings=GatewaySettings(suspend_seconds=1.0)) as on:
+        async with stage(settings=GatewaySettings(suspend_seconds=1.0, doubt_seconds=1.0)) as on:
             on.rise(Endpoint(path=str(tmp_path / "nobody-listens")), "absent")
             waiting = await on.client()
             await eventually(lambda: len(on.activator.waiting) == 1)
@@ -199,7 +199,7 @@ def test_replicas_that_never_take_a_connection_are_a_502_in_the_end(tmp_path: Pa
 @pytest.mark.parametrize(("method", "sent"), [(b"GET", 2), (b"PUT", 2), (b"POST", 1), (b"BREW", 1)])
 def test_only_the_idempotent_is_sent_again_when_a_used_connection_breaks(method: bytes, sent: int) -> None:
     async def scenario() -> int:
-        async with stage(settings=GatewaySettings(suspend_seconds=0.1)) as on:
+        async with stage() as on:
             _, made = await on.replica(silent)
             first = await on.client()
             await eventually(lambda: made.seen.count(b" HTTP/1.1") == 1)
@@ -285,3 +285,67 @@ def test_what_a_replica_wrote_before_it_ended_still_reaches_a_slow_client() -> N
             assert on.entry.counters.reasons == {}
 
     run_fake(scenario())
+
+
+def test_a_client_that_does_not_read_has_no_replica_replaced() -> None:
+    async def scenario() -> None:
+        async with stage(RevisionLimits(timeout_seconds=10)) as on:
+            _, made = await on.replica(silent)
+            client = await on.client()
+            client.transport.pause_reading()
+            await eventually(lambda: made.seen != b"")
+            made.peers[0].send(b"HTTP/1.1 200 OK\r\ncontent-length: 9000000\r\n\r\n" + b"x" * 8_000_000)
+            await asyncio.sleep(30)
+            assert on.entry.counters.reasons == {"timeout_replica": 1}
+            assert on.told.replaced == []
+            assert on.activator.statistics().in_flight == 0
+
+    run_fake(scenario())
+
+
+def test_a_connection_that_outlives_its_replica_is_cut_off() -> None:
+    async def scenario() -> None:
+        async with stage(settings=GatewaySettings(gone_seconds=0.5)) as on:
+            replica, made = await on.replica(silent)
+            client = await on.client()
+            await eventually(lambda: made.seen != b"")
+            on.move(replica, ReplicaState.GONE)
+            started = on.clock.monotonic()
+            assert (await client.answer(b"answered\n")).startswith(b"HTTP/1.1 502 ")
+            assert on.clock.monotonic() - started < 1
+            assert on.entry.stats.in_flight == 0
+
+    run_fake(scenario())
+
+
+def test_the_only_replica_that_lost_a_request_is_asked_again_soon() -> None:
+    async def scenario() -> float:
+        async with stage(settings=GatewaySettings(doubt_seconds=0.05)) as on:
+            _, made = await on.replica(silent)
+            first = await on.client(request(b"POST", body=b"x"))
+            await eventually(lambda: made.seen != b"")
+            made.peers[0].transport.abort()
+            assert (await first.answer(b"answered\n")).startswith(b"HTTP/1.1 502 ")
+            started = on.clock.monotonic()
+            await on.client()
+            await eventually(lambda: b"GET " in made.seen)
+            return on.clock.monotonic() - started
+
+    assert run_fake(scenario()) < 0.2
+
+
+def test_an_autoscaler_that_fails_does_not_fail_the_request(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        async with stage() as on:
+
+            def fail(revision: str, in_flight: int) -> None:
+                raise RuntimeError("no descriptors")
+
+            on.told.poke = fail  # type: ignore[method-assign]
+            client = await on.client()
+            await eventually(lambda: len(on.activator.waiting) == 1)
+            await on.replica()
+            assert b"200 OK" in await client.answer(b"ok")
+
+    run_fake(scenario())
+    assert "the autoscaler could not be poked" in [record.getMessage() for record in caplog.records]
