@@ -28,6 +28,10 @@ class RunConsole:
         self._cluster: Replicas | None = None
         self._why: dict[str, str] = {}
 
+    def importing(self, module: str) -> None:
+        """It takes a while."""
+        self._print("…", None, f"importing {module}")
+
     def serving(self, url: str, port: int, admin_port: int, cluster: Replicas) -> None:
         """The function answers from now on; from now on its replicas are told of."""
         self._cluster = cluster

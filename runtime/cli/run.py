@@ -35,6 +35,8 @@ from upwell.runtime.roles.up import Platform, UpSettings
 
 NAMESPACE: Final = "default"
 READY_SECONDS: Final = 120.0
+NOTICE_SECONDS: Final = 0.5
+"""Of silence before a person wonders."""
 
 EXAMPLES = """
 \b
@@ -147,7 +149,11 @@ async def _serve(
         kept = bundle(project, directory / "bundles")
         reference = SourceReference(kept.digest, project.module, project.attribute, str(project.root))
         manifest = await platform.apply(service(project, reference, environment))
-        ready = await platform.wait_ready(ObjectKey.of(manifest), READY_SECONDS)
+        notice = asyncio.get_running_loop().call_later(NOTICE_SECONDS, console.importing, project.module)
+        try:
+            ready = await platform.wait_ready(ObjectKey.of(manifest), READY_SECONDS)
+        finally:
+            notice.cancel()
         console.serving(ready["status"]["url"], platform.port, platform.admin.port, platform.cluster)
         await stopping.wait()
 

@@ -166,7 +166,7 @@ def test_it_can_be_ended_while_the_function_is_still_imported(tmp_path: Path) ->
     slow = tmp_path / "slow.py"
     slow.write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\ndef main(): ...\n")
     with running(tmp_path, str(slow)) as run:
-        run.wait_for("importing")
+        run.wait_for("… importing slow")
         descendants = family(run.process.pid)
         run.process.send_signal(signal.SIGINT)
         assert run.process.wait(PATIENCE / 2) == 0
