@@ -25,8 +25,8 @@ from upwell.functions.project import Project, bundle, locate
 from upwell.runtime.cli.console import RunConsole
 from upwell.runtime.cli.flags import read_settings, settings_flags
 from upwell.runtime.clock import SystemClock
-from upwell.runtime.cluster.deployments import SOURCE_ANNOTATION, SourceReference
 from upwell.runtime.cluster.interface import Manifest, ObjectKey
+from upwell.runtime.cluster.reference import SOURCE_ANNOTATION, SourceReference
 from upwell.runtime.gateway.access_log import JsonAccessLog, TerminalAccessLog
 from upwell.runtime.lines import LineWriter, NoLines
 from upwell.runtime.logs import configure

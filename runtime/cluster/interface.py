@@ -10,8 +10,9 @@ from __future__ import annotations
 import enum
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
+from upwell.runtime.cluster.kinds import type_of
 from upwell.runtime.http.connect import Endpoint
 
 Manifest = dict[str, Any]
@@ -19,7 +20,7 @@ Manifest = dict[str, Any]
 
 
 class ObjectKey(NamedTuple):
-    """Names one object. `kind` alone tells the type: the kinds that upwell serves do not share names."""
+    """Names one object. `kind` is its type with the API group, as in `upwell.runtime.cluster.kinds`."""
 
     kind: str
     namespace: str
@@ -32,7 +33,7 @@ class ObjectKey(NamedTuple):
     def of(cls, manifest: Manifest) -> ObjectKey:
         """The key of `manifest`, whose metadata must carry a namespace and a name."""
         metadata = manifest["metadata"]
-        return cls(manifest["kind"], metadata["namespace"], metadata["name"])
+        return cls(type_of(manifest), metadata["namespace"], metadata["name"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,15 @@ class ObjectChange:
 
     key: ObjectKey
     manifest: Manifest | None
+
+
+class Synced(enum.Enum):
+    """The mark in a watch between what was there when it began and what changed since."""
+
+    SYNCED = enum.auto()
+
+
+SYNCED: Final = Synced.SYNCED
 
 
 class ObjectStore(Protocol):
@@ -53,8 +63,13 @@ class ObjectStore(Protocol):
         """The object, or None."""
         ...
 
-    async def list(self, kind: str, namespace: str | None = None) -> list[Manifest]:
-        """All objects of `kind`, in one namespace or in all, ordered by key."""
+    async def list(
+        self, kind: str, namespace: str | None = None, *, labels: Mapping[str, str] | None = None
+    ) -> list[Manifest]:
+        """The objects of `kind`, in one namespace or in all, that carry all of `labels`; ordered by key.
+
+        With `labels` it costs what it finds, not what the store holds.
+        """
         ...
 
     async def create(self, manifest: Manifest) -> Manifest:
@@ -76,8 +91,11 @@ class ObjectStore(Protocol):
         """Remove the object and whatever names it as its controlling owner. Raises NotFound."""
         ...
 
-    def watch(self, *kinds: str) -> AsyncGenerator[ObjectChange]:
-        """Every object of these kinds once, then every change; ends when the iterator is closed."""
+    def watch(self, *kinds: str) -> AsyncGenerator[ObjectChange | Synced]:
+        """Every object of these kinds once, then SYNCED, then every change; ends when the iterator is closed.
+
+        What a watcher has not heard of by SYNCED does not exist: only then may it act on absence.
+        """
         ...
 
 
@@ -125,6 +143,7 @@ class StartFailure:
     revision: str
     reason: str
     attempts: int
+    """How many in a row have failed; however many replicas an attempt started, it counts once."""
     retry_at: float
     """Unix seconds of the next attempt."""
 
@@ -141,7 +160,7 @@ class ClusterObserver(Protocol):
         ...
 
     def start_failed(self, failure: StartFailure) -> None:
-        """A replica ended before it was ready and the next attempt is put off."""
+        """Replicas could not be started and the next attempt is put off."""
         ...
 
 

@@ -2,8 +2,12 @@
 
 It plays the kubelet: it watches Deployments, keeps a template (the imported function) for those in use, and runs
 as many replicas of each as `scale` last said. `scale` acts before it returns, since a request may be waiting for
-it; the Deployment's status is written afterwards. A replica that ends before it was ready is tried again at once,
-then after growing delays, and observers are told so that nobody waits in vain.
+it; the Deployment's status is written afterwards. When replicas end before they are ready they are tried again at
+once, then after growing delays (`backoff`), and observers are told so that nobody waits in vain.
+
+Each Deployment converges in rounds, one at a time: a round looks at what runs and ends or starts replicas. What
+happens meanwhile, in an observer that is told, makes another round before the call returns; what a process does by
+itself makes one as soon as the event loop is free.
 
 Lifetime of a replica: its listener is bound here and handed over with the fork, so connections are taken from
 that moment on; it is told of as READY when it says so itself, as DRAINING before it is asked to end, and as GONE
@@ -14,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import secrets
@@ -26,33 +31,29 @@ from typing import Any, Final
 from upwell.autoscaler.stats import Report
 from upwell.functions.errors import UpwellError
 from upwell.runtime.clock import Clock
-from upwell.runtime.cluster.deployments import function_source
+from upwell.runtime.cluster.deployed import Deployed, Running, victims
 from upwell.runtime.cluster.interface import (
     ClusterObserver,
     Exit,
     Manifest,
+    ObjectChange,
     ObjectKey,
     ObjectStore,
     Replica,
     ReplicaState,
     StartFailure,
 )
+from upwell.runtime.cluster.kinds import DEPLOYMENT
+from upwell.runtime.cluster.processes import LoadedTemplate, Loader
 from upwell.runtime.cluster.recorder import DeploymentState, Recorder
+from upwell.runtime.cluster.source import function_source
 from upwell.runtime.cluster.templates import TemplateCache
-from upwell.runtime.host.launcher import (
-    ExitStatus,
-    FunctionSource,
-    HostLauncher,
-    LoadFailed,
-    ReplicaProcess,
-    Template,
-    TemplateState,
-)
+from upwell.runtime.host.process import ExitStatus
+from upwell.runtime.host.templates import LoadFailed, LoadResult
 from upwell.runtime.http.connect import Endpoint
 
 BACKLOG: Final = 4096
 """A burst may connect before the young replica accepts; a full Unix backlog would refuse at once."""
-LONGEST_RETRY_SECONDS: Final = 60.0
 DRAIN_MARGIN_SECONDS: Final = 5.0
 REPLACE_GRACE_SECONDS: Final = 10.0
 """What a replica that did not answer in time gets to finish its other requests before it is killed."""
@@ -70,94 +71,13 @@ class LocalClusterSettings:
     """Answer an exception with its traceback instead of a bare 500; only for the one who develops it."""
 
 
-def start_delay(failures: int) -> float:
-    """Seconds before the next start after this many failures in a row: at once, then 1, 2, 4 … 60."""
-    return 0.0 if failures <= 1 else min(LONGEST_RETRY_SECONDS, 2.0 ** min(failures - 2, 6))
-
-
-def victims(replicas: list[Replica], surplus: int) -> list[Replica]:
-    """Which replicas to end: those not ready yet first, then the youngest, as a ReplicaSet chooses."""
-    ordered = sorted(replicas, key=lambda r: (r.state is ReplicaState.READY, -r.started_at))
-    return ordered[:surplus]
-
-
-class _Deployed:
-    """A revision that may run here."""
-
-    __slots__ = (
-        "available",
-        "failures",
-        "key",
-        "message",
-        "reason",
-        "retry",
-        "running",
-        "source",
-        "wanted",
-    )
-
-    def __init__(self, key: ObjectKey, source: FunctionSource) -> None:
-        self.key = key
-        self.source = source
-        self.wanted = 0
-        self.running: dict[str, _Running] = {}
-        self.failures = 0
-        self.available: bool | None = None
-        self.reason = ""
-        self.message = ""
-        self.retry: asyncio.TimerHandle | None = None
-
-    def alive(self) -> list[Replica]:
-        """The replicas that serve or will."""
-        states = (ReplicaState.STARTING, ReplicaState.READY)
-        return [r.replica for r in self.running.values() if r.replica.state in states]
-
-    def cancel_retry(self) -> None:
-        if self.retry is not None:
-            self.retry.cancel()
-            self.retry = None
-
-
-class _Running:
-    """A replica and its process. Implements the launcher's observer."""
-
-    __slots__ = ("cluster", "deployed", "expected", "metrics", "path", "process", "replica", "timer")
-
-    def __init__(self, cluster: LocalCluster, deployed: _Deployed, replica: Replica, path: Path) -> None:
-        self.cluster = cluster
-        self.deployed = deployed
-        self.replica = replica
-        self.path = path
-        self.process: ReplicaProcess | None = None
-        self.expected = False
-        self.timer: asyncio.TimerHandle | None = None
-        self.metrics: Mapping[str, Any] = {}
-
-    def ready(self, process: ReplicaProcess, phases: Mapping[str, float]) -> None:
-        self.replica.phases = phases
-        self.replica.pid = process.pid
-        self.cluster.became_ready(self)
-
-    def report(self, process: ReplicaProcess, report: Report) -> None:
-        self.cluster.reports(report)
-
-    def stuck(self, process: ReplicaProcess) -> None:
-        self.cluster.replace(self.replica, reason="a handler does not end")
-
-    def update(self, process: ReplicaProcess, metrics: Mapping[str, Any]) -> None:
-        self.metrics = metrics
-
-    def exited(self, process: ReplicaProcess, status: ExitStatus) -> None:
-        self.cluster.ended(self, status)
-
-
 class LocalCluster:
     """A `Cluster` on this machine. `run` must be running for Deployments to be seen."""
 
     def __init__(
         self,
         objects: ObjectStore,
-        launcher: HostLauncher,
+        launcher: Loader,
         *,
         bundles: Path,
         sockets: Path,
@@ -166,17 +86,17 @@ class LocalCluster:
         settings: LocalClusterSettings,
     ) -> None:
         self.objects = objects
-        self.reports = reports
+        self.reported = reports
         self._bundles = bundles
         self._sockets = sockets
         self._clock = clock
         self._settings = settings
         self._observers: list[ClusterObserver] = []
-        self._deployed: dict[str, _Deployed] = {}
+        self._deployed: dict[str, Deployed] = {}
+        self._by_key: dict[ObjectKey, Deployed] = {}
         self._templates = TemplateCache(
             launcher, settings.templates, busy=self._has_starting, loading=self._loading
         )
-        self._tasks: set[asyncio.Task[None]] = set()
         self._recorder = Recorder(objects)
 
     def __repr__(self) -> str:
@@ -201,10 +121,8 @@ class LocalCluster:
         _log.info("scale", extra={"revision": revision, "from": deployed.wanted, "to": replicas, "reason": reason})
         deployed.wanted = replicas
         if replicas == 0:
-            deployed.failures = 0
-            deployed.cancel_retry()
+            deployed.backoff = deployed.backoff.succeeded()
         self._converge(deployed)
-        self._note(deployed)
 
     def replace(self, replica: Replica, *, reason: str) -> None:
         deployed = self._deployed.get(replica.revision)
@@ -225,129 +143,187 @@ class LocalCluster:
 
     async def run(self) -> None:
         """Follow Deployments until cancelled; then end every replica."""
-        self._spawn(self._recorder.run())
         try:
-            async with contextlib.aclosing(self.objects.watch("Deployment")) as changes:
-                async for change in changes:
-                    self._apply(change.key, change.manifest)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._recorder.run(), name="recorder")
+                await self._follow()
         finally:
-            await self._end_all()
+            for deployed in list(self._deployed.values()):
+                self._forget(deployed)
+
+    async def _follow(self) -> None:
+        async with contextlib.aclosing(self.objects.watch(DEPLOYMENT)) as changes:
+            async for change in changes:
+                if isinstance(change, ObjectChange):
+                    self._apply(change.key, change.manifest)
 
     def _apply(self, key: ObjectKey, manifest: Manifest | None) -> None:
-        revision = f"{key.namespace}/{key.name.removesuffix('-deployment')}"
-        deployed = self._deployed.get(revision)
+        deployed = self._by_key.get(key)
         if manifest is None:
             if deployed is not None:
-                self._forget(revision, deployed)
+                self._forget(deployed)
         elif deployed is None:
             try:
-                source = function_source(revision, manifest, self._bundles, show_errors=self._settings.show_errors)
+                source = function_source(manifest, self._bundles, show_errors=self._settings.show_errors)
             except UpwellError as error:
                 self._recorder.note(key, DeploymentState(0, 0, 0, False, "NoSource", str(error)))
                 return
-            self._deployed[revision] = deployed = _Deployed(key, source)
-            self._templates.take(source)
-            deployed.wanted = int(manifest["spec"].get("replicas", 0))
+            deployed = Deployed(key, source, int(manifest["spec"].get("replicas", 0)))
+            self._deployed[source.revision] = self._by_key[key] = deployed
             self._converge(deployed)
 
-    def _forget(self, revision: str, deployed: _Deployed) -> None:
+    def _forget(self, deployed: Deployed) -> None:
+        del self._deployed[deployed.revision], self._by_key[deployed.key]
         deployed.wanted = 0
-        deployed.cancel_retry()
+        deployed.cancel_timer()
         for running in list(deployed.running.values()):
             self._drain(running)
-        self._templates.forget(revision)
-        del self._deployed[revision]
+        self._templates.forget(deployed.revision)
 
-    def _loading(self, template: Template) -> None:
-        self._spawn(self._follow_load(template))
+    def _is_current(self, deployed: Deployed) -> bool:
+        return self._by_key.get(deployed.key) is deployed
 
     def _has_starting(self, revision: str) -> bool:
-        return any(replica.state is ReplicaState.STARTING for replica in self.replicas(revision))
-
-    async def _follow_load(self, template: Template) -> None:
-        revision = template.source.revision
-        try:
-            result = await template.loaded
-        except LoadFailed as error:
-            if template.state is not TemplateState.EVICTED:
-                self._load_failed(revision, error)
-            return
-        _log.info("loaded", extra={"revision": revision, "import_s": round(result.seconds, 4)})
-        self._templates.trim()
         deployed = self._deployed.get(revision)
-        if deployed is not None:
-            deployed.available, deployed.reason, deployed.message = True, "MinimumReplicasAvailable", ""
-            self._note(deployed)
+        return deployed is not None and deployed.is_starting()
 
-    def _load_failed(self, revision: str, error: LoadFailed) -> None:
+    def _loading(self, template: LoadedTemplate) -> None:
+        deployed = self._deployed[template.source.revision]
+        ended = functools.partial(self._load_ended, template, deployed.backoff.attempt)
+        template.loaded.add_done_callback(ended)
+
+    def _load_ended(self, template: LoadedTemplate, attempt: int, loaded: asyncio.Future[LoadResult]) -> None:
+        deployed = self._deployed.get(template.source.revision)
+        error = loaded.exception()
+        if error is None:
+            _log.info("loaded", extra={"revision": template.source.revision, "import_s": loaded.result().seconds})
+            self._templates.trim()
+            if deployed is not None:
+                deployed.set_available(True, "MinimumReplicasAvailable")
+                self._note(deployed)
+        elif self._templates.discard(template) and deployed is not None:
+            if isinstance(error, LoadFailed):
+                self._load_failed(deployed, attempt, error)
+            else:  # the process was lost and says nothing of the source
+                deployed.must_load = deployed.available is None
+                self._start_failed(deployed, attempt, str(error))
+
+    def _load_failed(self, deployed: Deployed, attempt: int, error: LoadFailed) -> None:
         # At this level because the status tells it too, to whoever deployed it.
-        details = {"revision": revision, "error": str(error), "traceback": error.traceback}
+        details = {"revision": deployed.revision, "error": str(error), "traceback": error.traceback}
         _log.info("the function cannot be loaded", extra=details)
-        self._templates.forget(revision)
-        deployed = self._deployed.get(revision)
-        if deployed is not None:
-            # The same source fails the same way: nobody need wait for a second attempt.
-            deployed.failures = max(1, deployed.failures)
-            self._start_failed(deployed, str(error))
-            deployed.available, deployed.reason, deployed.message = False, "ImportFailed", str(error)
-            self._note(deployed)
+        # The same source fails the same way: nobody need wait for a second attempt.
+        self._start_failed(deployed, attempt, str(error), certain=True)
+        deployed.set_available(False, "ImportFailed", str(error))
+        self._note(deployed)
 
-    def _note(self, deployed: _Deployed) -> None:
-        replicas = [running.replica for running in deployed.running.values()]
-        ready = sum(replica.state is ReplicaState.READY for replica in replicas)
-        state = DeploymentState(
-            deployed.wanted, len(replicas), ready, deployed.available, deployed.reason, deployed.message
-        )
-        self._recorder.note(deployed.key, state)
+    def _note(self, deployed: Deployed) -> None:
+        if self._is_current(deployed):
+            self._recorder.note(deployed.key, deployed.state())
+
+    # Convergence
+
+    def _converge(self, deployed: Deployed) -> None:
+        """Start or end replicas until as many serve as are wanted, before it returns. Called from within, by an
+        observer that is told of a round's doings, it leaves the rest to that round's loop."""
+        deployed.unsettled = True
+        if deployed.converging:
+            return
+        deployed.converging = True
+        try:
+            while deployed.unsettled:
+                deployed.unsettled = False
+                self._round(deployed)
+        finally:
+            deployed.converging = False
+        self._note(deployed)
+
+    def _round(self, deployed: Deployed) -> None:
+        alive = deployed.alive()
+        for replica in victims(alive, len(alive) - deployed.wanted):
+            if deployed.unsettled:
+                return
+            self._drain(deployed.running[replica.name])
+        missing = deployed.wanted - len(alive)
+        if missing <= 0 and not deployed.must_load:
+            return
+        wait = deployed.backoff.wait(self._clock.monotonic())
+        if wait > 0:
+            self._converge_after(deployed, wait)
+            return
+        if deployed.must_load:
+            deployed.must_load = False
+            self._templates.take(deployed.source)
+        attempt = deployed.backoff.attempt
+        for _ in range(missing):
+            if deployed.unsettled or deployed.backoff.attempt != attempt:
+                return
+            self._start(deployed, attempt)
+
+    def _converge_after(self, deployed: Deployed, seconds: float) -> None:
+        """Another round after a while, in the place of the one that was due."""
+        deployed.cancel_timer()
+        if self._is_current(deployed):
+            deployed.timer = asyncio.get_running_loop().call_later(seconds, self._due, deployed)
+
+    def _due(self, deployed: Deployed) -> None:
+        deployed.timer = None
+        self._converge(deployed)
+
+    def _start_failed(self, deployed: Deployed, attempt: int, reason: str, *, certain: bool = False) -> None:
+        if not self._is_current(deployed):
+            return
+        before, now = deployed.backoff, self._clock.monotonic()
+        deployed.backoff = before.failed(attempt, now, certain=certain)
+        self._converge_after(deployed, 0.0)
+        wait = deployed.backoff.wait(now)
+        if deployed.backoff is before or wait == 0.0:
+            return
+        failure = StartFailure(deployed.revision, reason, deployed.backoff.failures, self._clock.now() + wait)
+        for observer in self._observers:
+            observer.start_failed(failure)
 
     # Replicas
 
-    def _converge(self, deployed: _Deployed) -> None:
-        """Start or end replicas until as many serve as are wanted."""
-        alive = deployed.alive()
-        for replica in victims(alive, len(alive) - deployed.wanted if len(alive) > deployed.wanted else 0):
-            self._drain(deployed.running[replica.name])
-        for _ in range(deployed.wanted - len(alive)):
-            if deployed.retry is None:
-                self._start(deployed)
-
-    def _start(self, deployed: _Deployed) -> None:
-        revision = deployed.source.revision
+    def _start(self, deployed: Deployed, attempt: int) -> None:
         token = secrets.token_hex(3)
         path = self._sockets / f"{token}{secrets.token_hex(2)}"
         try:
             listener = _listen(path)
         except OSError as error:  # descriptors or disk have run out
-            self._start_failed(deployed, f"no socket for a replica: {error.strerror}")
+            self._start_failed(deployed, attempt, f"no socket for a replica: {error.strerror}")
             return
         replica = Replica(
-            name=f"{revision.partition('/')[2]}-{token}",
-            revision=revision,
+            name=f"{deployed.revision.partition('/')[2]}-{token}",
+            revision=deployed.revision,
             endpoint=Endpoint(path=str(path)),
             state=ReplicaState.STARTING,
             started_at=self._clock.now(),
         )
-        running = _Running(self, deployed, replica, path)
-        deployed.running[replica.name] = running
+        running = deployed.running[replica.name] = Running(self, deployed, replica, path, attempt)
         self._tell(replica)
         try:
-            running.process = self._templates.take(deployed.source).start_replica(replica.name, listener, running)
+            template = self._templates.take(deployed.source)
+            running.process = template.start_replica(replica.name, listener, running)
         except UpwellError as error:
             listener.close()
             self.ended(running, ExitStatus(None, None, False, str(error)))
 
-    def became_ready(self, running: _Running) -> None:
+    def became_ready(self, running: Running) -> None:
         """Called by a replica's process."""
-        if running.replica.state is not ReplicaState.STARTING:
+        replica, deployed = running.replica, running.deployed
+        if replica.state is not ReplicaState.STARTING:
             return
-        running.deployed.failures = 0
-        running.replica.state = ReplicaState.READY
-        running.replica.ready_at = self._clock.now()
-        self._tell(running.replica)
+        replica.state = ReplicaState.READY
+        replica.ready_at = self._clock.now()
+        if deployed.backoff.failures:
+            deployed.backoff = deployed.backoff.succeeded()
+            self._converge_after(deployed, 0.0)
+        self._tell(replica)
         self._templates.trim()
-        self._note(running.deployed)
+        self._note(deployed)
 
-    def _drain(self, running: _Running, grace: float | None = None) -> None:
+    def _drain(self, running: Running, grace: float | None = None) -> None:
         """Tell observers first, so that nothing new is sent; then ask the replica to finish and end."""
         replica = running.replica
         if replica.state in (ReplicaState.DRAINING, ReplicaState.GONE):
@@ -360,72 +336,34 @@ class LocalCluster:
         seconds = running.deployed.source.timeout_seconds + DRAIN_MARGIN_SECONDS if grace is None else grace
         running.timer = asyncio.get_running_loop().call_later(seconds, self._kill, running)
 
-    def _kill(self, running: _Running) -> None:
+    def _kill(self, running: Running) -> None:
         if running.process is not None:
             running.process.kill()
 
-    def ended(self, running: _Running, status: ExitStatus) -> None:
+    def ended(self, running: Running, status: ExitStatus) -> None:
         """Called when a replica's process is gone."""
         deployed, replica = running.deployed, running.replica
         if running.timer is not None:
             running.timer.cancel()
         deployed.running.pop(replica.name, None)
         replica.state = ReplicaState.GONE
-        self._tell(replica)
         with contextlib.suppress(FileNotFoundError):
             running.path.unlink()
+        self._tell(replica)
         exit = Exit(replica.revision, replica.name, status.reason, running.expected, status.was_ready)
         for observer in self._observers:
             observer.replica_exited(exit)
         if not running.expected:
-            _log.warning(
-                "replica ended",
-                extra={"revision": replica.revision, "replica": replica.name, "reason": status.reason},
-            )
+            details = {"revision": replica.revision, "replica": replica.name, "reason": status.reason}
+            _log.warning("replica ended", extra=details)
             if not status.was_ready:
-                self._start_failed(deployed, status.reason)
-        if self._deployed.get(replica.revision) is deployed:
-            self._converge(deployed)
-            self._note(deployed)
-
-    def _start_failed(self, deployed: _Deployed, reason: str) -> None:
-        deployed.failures += 1
-        delay = start_delay(deployed.failures)
-        if delay == 0.0:
-            return
-        deployed.cancel_retry()
-        deployed.retry = asyncio.get_running_loop().call_later(delay, self._retry, deployed)
-        failure = StartFailure(deployed.source.revision, reason, deployed.failures, self._clock.now() + delay)
-        for observer in self._observers:
-            observer.start_failed(failure)
-
-    def _retry(self, deployed: _Deployed) -> None:
-        deployed.retry = None
-        self._converge(deployed)
+                self._start_failed(deployed, running.attempt, status.reason)
+        self._converge_after(deployed, 0.0)
+        self._templates.trim()
 
     def _tell(self, replica: Replica) -> None:
         for observer in self._observers:
             observer.replica_changed(replica)
-
-    # Life
-
-    def _spawn(self, coroutine: Any) -> None:
-        task = asyncio.get_running_loop().create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._finished)
-
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            _log.error("a task of the cluster failed", exc_info=task.exception())
-
-    async def _end_all(self) -> None:
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for revision, deployed in list(self._deployed.items()):
-            self._forget(revision, deployed)
 
 
 def _listen(path: Path) -> socket.socket:

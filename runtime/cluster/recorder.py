@@ -1,19 +1,17 @@
 """Tells the store afterwards what the data plane did at once.
 
 Between a poke and a fork nothing is written; what was scaled, what is ready and whether the function loads is
-noted here and written by one task, the latest state of each Deployment once. A note that meets a deleted
-Deployment is dropped.
+noted here and written through a work queue, the latest state of each Deployment once. A note is kept until it is
+written: a write that fails, or that meets another writer, is tried again. Only that of a deleted Deployment goes.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from dataclasses import dataclass
 from typing import Any
 
-from upwell.functions.errors import Conflict, NotFound
 from upwell.runtime.cluster.interface import ObjectKey, ObjectStore
+from upwell.runtime.workqueue import Controller
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,28 +41,29 @@ class Recorder:
     def __init__(self, objects: ObjectStore) -> None:
         self._objects = objects
         self._noted: dict[ObjectKey, DeploymentState] = {}
-        self._work = asyncio.Event()
+        self._controller: Controller[ObjectKey] = Controller("recorder", self._write)
+
+    def __repr__(self) -> str:
+        return f"<Recorder {len(self._noted)} notes to write>"
 
     def note(self, key: ObjectKey, state: DeploymentState) -> None:
         """Have this written soon, in the place of what was noted before."""
         self._noted[key] = state
-        self._work.set()
+        self._controller.queue.add(key)
 
     async def run(self) -> None:
         """Write what is noted, until cancelled."""
-        while True:
-            await self._work.wait()
-            self._work.clear()
-            while self._noted:
-                key = next(iter(self._noted))
-                with contextlib.suppress(NotFound, Conflict):
-                    await self._write(key, self._noted.pop(key))
+        await self._controller.run()
 
-    async def _write(self, key: ObjectKey, state: DeploymentState) -> None:
-        manifest = await self._objects.get(key)
-        if manifest is None:
+    async def _write(self, key: ObjectKey) -> None:
+        state = self._noted.get(key)
+        if state is None:
             return
-        manifest["spec"]["replicas"] = state.wanted
-        manifest = await self._objects.update(manifest)
-        generation = {"observedGeneration": manifest["metadata"]["generation"]}
-        await self._objects.update_status(manifest | {"status": generation | state.status()})
+        manifest = await self._objects.get(key)
+        if manifest is not None:
+            manifest["spec"]["replicas"] = state.wanted
+            manifest = await self._objects.update(manifest)
+            generation = {"observedGeneration": manifest["metadata"]["generation"]}
+            await self._objects.update_status(manifest | {"status": generation | state.status()})
+        if self._noted.get(key) is state:
+            del self._noted[key]

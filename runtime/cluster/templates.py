@@ -8,19 +8,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
-from upwell.runtime.host.launcher import FunctionSource, Template, TemplateState
+from upwell.runtime.cluster.processes import LoadedTemplate, Loader
+from upwell.runtime.host.source import FunctionSource
+from upwell.runtime.host.templates import TemplateState
 
 USABLE: Final = (TemplateState.LOADING, TemplateState.LOADED, TemplateState.FRESH)
-
-
-class Loader(Protocol):
-    """What makes templates: the host's launcher."""
-
-    def load(self, source: FunctionSource) -> Template:
-        """Begin to import a source."""
-        ...
 
 
 class TemplateCache:
@@ -32,18 +26,18 @@ class TemplateCache:
         capacity: int,
         *,
         busy: Callable[[str], bool],
-        loading: Callable[[Template], None],
+        loading: Callable[[LoadedTemplate], None],
     ) -> None:
         self._loader = loader
         self._capacity = capacity
         self._busy = busy
         self._loading = loading
-        self._templates: OrderedDict[str, Template] = OrderedDict()
+        self._templates: OrderedDict[str, LoadedTemplate] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._templates)
 
-    def take(self, source: FunctionSource) -> Template:
+    def take(self, source: FunctionSource) -> LoadedTemplate:
         """The template of a revision, now the most recently used; loaded anew if it was evicted or has failed."""
         template = self._templates.pop(source.revision, None)
         if template is None or template.state not in USABLE:
@@ -58,6 +52,14 @@ class TemplateCache:
         template = self._templates.pop(revision, None)
         if template is not None:
             template.close()
+
+    def discard(self, template: LoadedTemplate) -> bool:
+        """Drop a template whose load failed. False when it is not kept any more: it was closed, or replaced."""
+        revision = template.source.revision
+        if self._templates.get(revision) is not template:
+            return False
+        del self._templates[revision]
+        return True
 
     def trim(self) -> None:
         """Evict down to the capacity, passing over what is in use."""

@@ -41,6 +41,11 @@ def revision_settings(config: AutoscalerConfig, revision: Manifest) -> RevisionS
     )
 
 
+def burst_threshold(config: AutoscalerConfig, revision: Manifest) -> int:
+    """Requests in flight on one replica of a Revision above which a poke is due: all that it is meant to take."""
+    return max(1, int(revision_settings(config, revision).total_value))
+
+
 class AutoscalerLoop:
     """Scales every revision of one cluster. Implements the gateway's `Autoscaling` and `ClusterObserver`."""
 

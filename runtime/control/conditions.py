@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 READY: Final = "Ready"
 
 
-class Condition(NamedTuple):
+class StatusCondition(NamedTuple):
     """One condition; `status` is "True", "False" or "Unknown"."""
 
     type: str
@@ -17,11 +17,11 @@ class Condition(NamedTuple):
     message: str = ""
 
 
-def find(manifest: dict[str, Any], type: str) -> Condition | None:
+def find(manifest: dict[str, Any], type: str) -> StatusCondition | None:
     """The condition of that type in an object's status."""
     for item in manifest.get("status", {}).get("conditions", []):
         if item["type"] == type:
-            return Condition(type, item["status"], item.get("reason", ""), item.get("message", ""))
+            return StatusCondition(type, item["status"], item.get("reason", ""), item.get("message", ""))
     return None
 
 
@@ -31,16 +31,28 @@ def is_true(manifest: dict[str, Any], type: str) -> bool:
     return condition is not None and condition.status == "True"
 
 
-def summary(parts: list[Condition]) -> Condition:
+def find_for_generation(manifest: dict[str, Any], type: str) -> StatusCondition | None:
+    """The condition of that type, if it is said of the object's present generation and not of an earlier one."""
+    observed = manifest.get("status", {}).get("observedGeneration")
+    return find(manifest, type) if observed == manifest["metadata"]["generation"] else None
+
+
+def holds_for_generation(manifest: dict[str, Any], type: str) -> bool:
+    """Whether the object's present generation has that condition and it stands."""
+    condition = find_for_generation(manifest, type)
+    return condition is not None and condition.status == "True"
+
+
+def summary(parts: list[StatusCondition]) -> StatusCondition:
     """Ready as the first part that fails says, else the first that is unknown, else True."""
     for status in ("False", "Unknown"):
         for part in parts:
             if part.status == status:
-                return Condition(READY, status, part.reason, part.message)
-    return Condition(READY, "True")
+                return StatusCondition(READY, status, part.reason, part.message)
+    return StatusCondition(READY, "True")
 
 
-def merge(manifest: dict[str, Any], conditions: list[Condition], now: float) -> list[dict[str, Any]]:
+def merge(manifest: dict[str, Any], conditions: list[StatusCondition], now: float) -> list[dict[str, Any]]:
     """`conditions` as status entries; the transition time of one whose status stays is kept."""
     before = {item["type"]: item for item in manifest.get("status", {}).get("conditions", [])}
     stamp = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,24 +1,36 @@
 """From stored objects to the data plane: routes to the gateway, revisions to gateway and autoscaler.
 
-In a cluster gateway and autoscaler are processes of their own and each follows the objects itself; `follow` is
+In a cluster gateway and autoscaler are processes of their own and each follows the objects itself; `Follower` is
 what they run, over whatever store.
+
+Routes are programmed whole: first when everything that was there is known, then at once for a change that comes
+alone and for many together when they come in a row. An Ingress whose routes the gateway uses is told so in its
+status, with the generation; a Service is Ready only then, and so Ready means that the gateway answers.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple, Protocol
 
-from upwell.runtime.cluster.deployments import DEFAULT_TIMEOUT_SECONDS
-from upwell.runtime.cluster.interface import Manifest, ObjectKey, ObjectStore
-from upwell.runtime.control.ingress import route_table
+from upwell.functions.api.serving import Defaults
+from upwell.runtime.clock import Clock
+from upwell.runtime.cluster.interface import Manifest, ObjectChange, ObjectKey, ObjectStore
+from upwell.runtime.cluster.kinds import INGRESS, REVISION
+from upwell.runtime.control.conditions import READY, holds_for_generation
+from upwell.runtime.control.ingress import ingress_routes, programmed_status, route_table
 from upwell.runtime.gateway.activator import RevisionLimits
-from upwell.runtime.gateway.routes import RouteTable
+from upwell.runtime.gateway.routes import Route, RouteTable
+from upwell.runtime.workqueue import Controller
+
+PROGRAM_INTERVAL_SECONDS: Final = 0.01
+"""Between two times that all routes are replaced, which costs what all of them cost."""
 
 
-class RouteTarget(Protocol):
-    """What is told of routes and of revisions' limits: the gateway."""
+class ProgrammedGateway(Protocol):
+    """What is told of routes and of revisions' limits."""
 
     def set_routes(self, routes: RouteTable) -> None:
         """All routes as they are now."""
@@ -33,8 +45,8 @@ class RouteTarget(Protocol):
         ...
 
 
-class ScaleTarget(Protocol):
-    """What is told of revisions: the autoscaler."""
+class ProgrammedAutoscaler(Protocol):
+    """What is told of revisions."""
 
     def set_revision(self, revision: str, manifest: Manifest) -> None:
         """A revision is new or its settings changed."""
@@ -45,39 +57,113 @@ class ScaleTarget(Protocol):
         ...
 
 
-async def follow(
-    objects: ObjectStore,
-    gateway: RouteTarget,
-    autoscaler: ScaleTarget,
-    burst_threshold: Callable[[Manifest], int],
-) -> None:
-    """Keep gateway and autoscaler told of every Revision and Ingress, until cancelled.
+class _Ingress(NamedTuple):
+    uid: str
+    generation: int
+    routes: Sequence[Route]
+
+
+class Follower:
+    """Keeps gateway and autoscaler told of every Revision and Ingress.
 
     `burst_threshold` says how many requests one replica of a revision takes before the autoscaler is poked.
+    `fallback_hosts` lead to the only Ingress, as long as there is but one.
     """
-    ingresses: dict[ObjectKey, Manifest] = {}
-    async with contextlib.aclosing(objects.watch("Revision", "Ingress")) as changes:
-        async for change in changes:
-            if change.key.kind == "Ingress":
-                if change.manifest is None:
-                    ingresses.pop(change.key, None)
+
+    def __init__(
+        self,
+        objects: ObjectStore,
+        gateway: ProgrammedGateway,
+        autoscaler: ProgrammedAutoscaler,
+        clock: Clock,
+        *,
+        burst_threshold: Callable[[Manifest], int],
+        fallback_hosts: Sequence[str] = (),
+    ) -> None:
+        self._objects = objects
+        self._gateway = gateway
+        self._autoscaler = autoscaler
+        self._clock = clock
+        self._burst_threshold = burst_threshold
+        self._fallback_hosts = fallback_hosts
+        self._ingresses: dict[ObjectKey, _Ingress] = {}
+        self._changed: set[ObjectKey] = set()
+        self._is_synced = False
+        self._to_program = asyncio.Event()
+        self._acknowledging: Controller[ObjectKey] = Controller("ingress-status", self._acknowledge)
+
+    def __repr__(self) -> str:
+        return f"<Follower {len(self._ingresses)} ingresses, {len(self._changed)} to program>"
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._acknowledging.run(), name="ingress-status")
+            group.create_task(self._program(), name="routes")
+            await self._follow()
+
+    async def _follow(self) -> None:
+        async with contextlib.aclosing(self._objects.watch(REVISION, INGRESS)) as changes:
+            async for change in changes:
+                if not isinstance(change, ObjectChange):
+                    self._is_synced = True
+                    self._to_program.set()
+                elif change.key.kind == INGRESS:
+                    self._ingress_changed(change.key, change.manifest)
                 else:
-                    ingresses[change.key] = change.manifest
-                gateway.set_routes(route_table(ingresses.values()))
-                continue
-            revision = f"{change.key.namespace}/{change.key.name}"
-            if change.manifest is None:
-                gateway.remove_revision(revision)
-                autoscaler.remove_revision(revision)
-            else:
-                autoscaler.set_revision(revision, change.manifest)
-                gateway.set_revision(revision, _limits(change.manifest, burst_threshold(change.manifest)))
+                    self._revision_changed(change.key, change.manifest)
+
+    def _revision_changed(self, key: ObjectKey, manifest: Manifest | None) -> None:
+        revision = f"{key.namespace}/{key.name}"
+        if manifest is None:
+            self._gateway.remove_revision(revision)
+            self._autoscaler.remove_revision(revision)
+        else:
+            self._autoscaler.set_revision(revision, manifest)
+            self._gateway.set_revision(revision, _limits(manifest, self._burst_threshold(manifest)))
+
+    def _ingress_changed(self, key: ObjectKey, manifest: Manifest | None) -> None:
+        if manifest is None:
+            self._ingresses.pop(key, None)
+        else:
+            uid, generation = manifest["metadata"]["uid"], manifest["metadata"]["generation"]
+            known = self._ingresses.get(key)
+            if known is not None and known[:2] == (uid, generation):
+                return
+            self._ingresses[key] = _Ingress(uid, generation, ingress_routes(manifest))
+        self._changed.add(key)
+        if self._is_synced:
+            self._to_program.set()
+
+    async def _program(self) -> None:
+        while True:
+            await self._to_program.wait()
+            self._to_program.clear()
+            changed, self._changed = self._changed, set()
+            routes = (ingress.routes for ingress in self._ingresses.values())
+            self._gateway.set_routes(route_table(routes, self._fallback_hosts))
+            for key in sorted(changed):
+                self._acknowledging.queue.add(key)
+            await asyncio.sleep(PROGRAM_INTERVAL_SECONDS)
+
+    async def _acknowledge(self, key: ObjectKey) -> None:
+        """Say in the Ingress' status that its routes are in use, unless it has changed again meanwhile."""
+        programmed = self._ingresses.get(key)
+        if programmed is None or key in self._changed:
+            return
+        manifest = await self._objects.get(key)
+        if manifest is None or manifest["metadata"]["uid"] != programmed.uid:
+            return
+        current = programmed.generation == manifest["metadata"]["generation"]
+        if current and not holds_for_generation(manifest, READY):
+            status = programmed_status(manifest, programmed.generation, self._clock.now())
+            await self._objects.update_status(manifest | {"status": status})
 
 
 def _limits(revision: Manifest, burst_threshold: int) -> RevisionLimits:
     spec = revision["spec"]
     return RevisionLimits(
         container_concurrency=int(spec.get("containerConcurrency") or 0),
-        timeout_seconds=float(spec.get("timeoutSeconds") or DEFAULT_TIMEOUT_SECONDS),
-        burst_threshold=max(1, burst_threshold),
+        timeout_seconds=float(spec.get("timeoutSeconds") or Defaults().timeout_seconds),
+        burst_threshold=burst_threshold,
     )

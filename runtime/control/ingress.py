@@ -7,14 +7,15 @@ rule for each external host, each splitting over revisions.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
-from upwell.runtime.cluster.deployments import owner_reference
 from upwell.runtime.cluster.interface import Manifest
+from upwell.runtime.cluster.labels import SERVICE_LABEL
+from upwell.runtime.control.conditions import READY, StatusCondition, merge
+from upwell.runtime.control.resources import owner_reference
 from upwell.runtime.gateway.routes import Route, RouteTable, RouteTarget
 
-LOOPBACK_HOSTS: Final = ("localhost", "127.0.0.1", "[::1]")
-"""What a function that is alone on the platform answers to besides its own hosts."""
 SERVICE_PORT: Final = 80
 
 
@@ -53,7 +54,7 @@ def service_ingress(service: Manifest, revision: str, domains: Sequence[str]) ->
             "labels": {
                 "serving.knative.dev/route": name,
                 "serving.knative.dev/routeNamespace": namespace,
-                "serving.knative.dev/service": name,
+                SERVICE_LABEL: name,
             },
             "ownerReferences": [owner_reference(service)],
         },
@@ -67,14 +68,29 @@ def service_ingress(service: Manifest, revision: str, domains: Sequence[str]) ->
     }
 
 
-def route_table(ingresses: Iterable[Manifest]) -> RouteTable:
-    """The gateway's table of all Ingresses. Rules of one Ingress that split alike are one route."""
-    manifests = list(ingresses)
-    routes = [route for manifest in manifests for route in _routes(manifest, alone=len(manifests) == 1)]
+def routed_revisions(ingress: Manifest) -> list[str]:
+    """The names of the revisions that an Ingress sends traffic to, each once."""
+    paths = [path for rule in ingress["spec"]["rules"] for path in rule["http"]["paths"]]
+    return list(dict.fromkeys(split["serviceName"] for path in paths for split in path["splits"]))
+
+
+def programmed_status(ingress: Manifest, generation: int, now: float) -> dict[str, Any]:
+    """The status of an Ingress whose `generation` the gateway answers with."""
+    conditions = [StatusCondition(type, "True") for type in ("LoadBalancerReady", "NetworkConfigured", READY)]
+    return {"observedGeneration": generation, "conditions": merge(ingress, conditions, now)}
+
+
+def route_table(routes_by_ingress: Iterable[Sequence[Route]], fallback_hosts: Sequence[str] = ()) -> RouteTable:
+    """The gateway's table of the routes of all Ingresses. One that is alone has `fallback_hosts` as well."""
+    ingresses = list(routes_by_ingress)
+    routes = [route for ingress in ingresses for route in ingress]
+    if len(ingresses) == 1:
+        routes = [replace(route, hosts=(*route.hosts, *fallback_hosts)) for route in routes]
     return RouteTable(routes)
 
 
-def _routes(manifest: Manifest, *, alone: bool) -> list[Route]:
+def ingress_routes(manifest: Manifest) -> list[Route]:
+    """The routes of one Ingress. Rules that split alike are one route."""
     metadata = manifest["metadata"]
     name = f"{metadata['namespace']}/{metadata['name']}"
     hosts_by_targets: dict[tuple[tuple[str, int], ...], list[str]] = {}
@@ -90,7 +106,7 @@ def _routes(manifest: Manifest, *, alone: bool) -> list[Route]:
             RouteTarget(revision, percent, _headers(split))
             for (revision, percent), split in zip(key, splits_by_targets[key], strict=True)
         )
-        routes.append(Route(name, (*hosts, *(LOOPBACK_HOSTS if alone else ())), targets))
+        routes.append(Route(name, tuple(hosts), targets))
     return routes
 
 

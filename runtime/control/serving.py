@@ -2,7 +2,8 @@
 
 `plan` looks at a service and at what belongs to it and says what to write, and why; `ServingController` reads,
 writes and comes again. A change of the template makes the next revision, named as Knative names them
-(`hello-00001`); traffic moves to it once it is ready, and the old one keeps it until then.
+(`hello-00001`); traffic moves to it once it is ready, and the old one keeps it until then. The service is Ready
+when the gateway answers with the revision that its present generation declares.
 """
 
 from __future__ import annotations
@@ -13,18 +14,26 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from upwell.functions.api.names import child_name
-from upwell.functions.errors import Conflict, NotFound
+from upwell.functions.api.names import revision_name
 from upwell.runtime.clock import Clock
-from upwell.runtime.cluster.deployments import deployment, owner_reference
-from upwell.runtime.cluster.interface import Manifest, ObjectKey, ObjectStore
-from upwell.runtime.control.conditions import READY, Condition, find, is_true, merge, summary
-from upwell.runtime.control.ingress import external_hosts, local_hosts, service_ingress
-from upwell.runtime.control.workqueue import Controller
+from upwell.runtime.cluster.interface import Manifest, ObjectChange, ObjectKey, ObjectStore
+from upwell.runtime.cluster.kinds import DEPLOYMENT, INGRESS, REVISION, SERVICE
+from upwell.runtime.cluster.labels import CONFIGURATION_LABEL, GENERATION_LABEL, SERVICE_LABEL
+from upwell.runtime.control.conditions import (
+    READY,
+    StatusCondition,
+    find,
+    holds_for_generation,
+    is_true,
+    merge,
+    summary,
+)
+from upwell.runtime.control.ingress import external_hosts, local_hosts, routed_revisions, service_ingress
+from upwell.runtime.control.resources import deployment, deployment_name, is_controlled_by, owner_reference
+from upwell.runtime.workqueue import Controller
 
-SERVICE_LABEL: Final = "serving.knative.dev/service"
-CONFIGURATION_LABEL: Final = "serving.knative.dev/configuration"
-GENERATION_LABEL: Final = "serving.knative.dev/configurationGeneration"
+TAKEN_NAME_SECONDS: Final = 30.0
+"""After which a name that another object has is looked at again: nothing tells when it becomes free."""
 
 
 class Verb(enum.Enum):
@@ -49,46 +58,54 @@ class Observed:
 
     service: Manifest
     revisions: Sequence[Manifest]
+    """Its own, in the order of their making."""
     deployments: Sequence[Manifest]
     ingress: Manifest | None
+    namesake: Manifest | None = None
+    """What has the name that the next revision should have; it may be anybody's."""
 
 
-def plan(observed: Observed, domains: Sequence[str], port: int, now: float) -> list[Write]:
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Under which names services answer: of each domain, the first making the URL, on this port."""
+
+    domains: Sequence[str]
+    port: int
+
+
+def plan(observed: Observed, addresses: Addresses, now: float) -> list[Write]:
     """What to write so that the cluster comes nearer to what the service declares. Empty when it is there."""
-    return list(_plan(observed, domains, port, now))
+    return list(_plan(observed, addresses, now))
 
 
-def _plan(observed: Observed, domains: Sequence[str], port: int, now: float) -> Iterator[Write]:
+def _plan(observed: Observed, addresses: Addresses, now: float) -> Iterator[Write]:
     service = observed.service
-    revisions = sorted(observed.revisions, key=_generation)
-    latest = revisions[-1] if revisions else None
-    if (
-        latest is None
-        or latest["spec"] != service["spec"]["template"]["spec"]
-        or _annotations_differ(service, latest)
-    ):
-        number = _generation(latest) + 1 if latest is not None else 1
-        latest = new_revision(service, number)
-        yield Write(Verb.CREATE, latest, "the template changed" if revisions else "the service is new")
-    else:
-        yield from _plan_revisions(observed, revisions, now)
-    ready = [revision for revision in revisions if is_true(revision, READY)]
-    if ready:
-        wanted = service_ingress(service, ready[-1]["metadata"]["name"], domains)
-        if observed.ingress is None:
-            yield Write(Verb.CREATE, wanted, "the first revision is ready")
-        elif observed.ingress["spec"] != wanted["spec"]:
-            yield Write(Verb.UPDATE, wanted, "a newer revision is ready")
-    status = _service_status(observed, latest, ready[-1] if ready else None, domains, port, now)
+    latest = current_revision(service, observed.revisions)
+    if latest is None and observed.namesake is None:
+        latest = next_revision(service, observed.revisions)
+        reason = "the template changed" if observed.revisions else "the service is new"
+        yield Write(Verb.CREATE, latest, reason)
+    yield from _plan_revisions(observed, now)
+    serving = _serving_revision(observed, latest)
+    wanted = None if serving is None else service_ingress(service, serving["metadata"]["name"], addresses.domains)
+    if wanted is not None:
+        yield from _plan_ingress(observed, wanted)
+    conditions = [_configurations_ready(observed, latest), _routes_ready(observed, wanted)]
+    status = {
+        "observedGeneration": service["metadata"]["generation"],
+        "conditions": merge(service, [*conditions, summary(conditions)], now),
+        **_addresses(service, addresses),
+        **_named_revisions(observed, latest, serving),
+    }
     if status != service.get("status"):
         yield Write(Verb.STATUS, service | {"status": status}, "what it owns changed")
 
 
-def _plan_revisions(observed: Observed, revisions: Sequence[Manifest], now: float) -> Iterator[Write]:
+def _plan_revisions(observed: Observed, now: float) -> Iterator[Write]:
     service = observed.service["metadata"]["name"]
     running = {manifest["metadata"]["name"]: manifest for manifest in observed.deployments}
-    for revision in revisions:
-        found = running.get(f"{revision['metadata']['name']}-deployment")
+    for revision in observed.revisions:
+        found = running.get(deployment_name(revision["metadata"]["name"]))
         if found is None:
             yield Write(Verb.CREATE, deployment(revision, service), "the revision has none")
         status = _revision_status(revision, found, now)
@@ -96,16 +113,35 @@ def _plan_revisions(observed: Observed, revisions: Sequence[Manifest], now: floa
             yield Write(Verb.STATUS, revision | {"status": status}, "its deployment changed")
 
 
-def new_revision(service: Manifest, number: int) -> Manifest:
-    """The revision of `service` with this number (Knative's ChildName over "-%05d")."""
+def _plan_ingress(observed: Observed, wanted: Manifest) -> Iterator[Write]:
+    found = observed.ingress
+    if found is None:
+        yield Write(Verb.CREATE, wanted, "the first revision is ready")
+    elif found["spec"] != wanted["spec"] and is_controlled_by(found, observed.service):
+        yield Write(Verb.UPDATE, found | {"spec": wanted["spec"]}, "a newer revision is ready")
+
+
+def current_revision(service: Manifest, revisions: Sequence[Manifest]) -> Manifest | None:
+    """The revision of `revisions`, all the service's own, that its template declares; None if it is to be made.
+
+    A given name means the revision of that name, none means the newest; if it was made from the same template.
+    """
+    given = service["spec"]["template"].get("metadata", {}).get("name")
+    candidates = [r for r in revisions if given in (None, r["metadata"]["name"])]
+    return candidates[-1] if candidates and _is_made_from(service, candidates[-1]) else None
+
+
+def next_revision(service: Manifest, revisions: Sequence[Manifest]) -> Manifest:
+    """The revision that the service's template asks for, under its given name or numbered as Knative does."""
     metadata = service["metadata"]
     template = service["spec"]["template"]
     given = template.get("metadata", {})
+    number = _generation(revisions[-1]) + 1 if revisions else 1
     return {
         "apiVersion": "serving.knative.dev/v1",
         "kind": "Revision",
         "metadata": {
-            "name": given.get("name") or child_name(metadata["name"], f"-{number:05d}"),
+            "name": given.get("name") or revision_name(metadata["name"], number),
             "namespace": metadata["namespace"],
             "labels": {
                 **given.get("labels", {}),
@@ -124,24 +160,35 @@ def _generation(revision: Manifest) -> int:
     return int(revision["metadata"]["labels"][GENERATION_LABEL])
 
 
-def _annotations_differ(service: Manifest, revision: Manifest) -> bool:
-    declared = service["spec"]["template"].get("metadata", {}).get("annotations", {})
-    return bool(declared != revision["metadata"].get("annotations", {}))
+def _is_made_from(service: Manifest, revision: Manifest) -> bool:
+    template = service["spec"]["template"]
+    declared = template.get("metadata", {}).get("annotations", {})
+    return bool(revision["spec"] == template["spec"] and revision["metadata"].get("annotations", {}) == declared)
+
+
+def _serving_revision(observed: Observed, latest: Manifest | None) -> Manifest | None:
+    """The revision that should have the traffic: the latest once it is ready, until then the one that has it."""
+    ready = {r["metadata"]["name"]: r for r in observed.revisions if is_true(r, READY)}
+    if not ready:
+        return None
+    routed = routed_revisions(observed.ingress) if observed.ingress is not None else []
+    names = [*([latest["metadata"]["name"]] if latest is not None else []), *routed, [*ready][-1]]
+    return next(ready[name] for name in names if name in ready)
 
 
 def _revision_status(revision: Manifest, found: Manifest | None, now: float) -> dict[str, Any]:
     available = find(found, "Available") if found is not None else None
     if available is None:
         parts = [
-            Condition("ResourcesAvailable", "Unknown", "Deploying"),
-            Condition("ContainerHealthy", "Unknown", "Deploying"),
+            StatusCondition("ResourcesAvailable", "Unknown", "Deploying"),
+            StatusCondition("ContainerHealthy", "Unknown", "Deploying"),
         ]
     elif available.status == "True":
-        parts = [Condition("ResourcesAvailable", "True"), Condition("ContainerHealthy", "True")]
+        parts = [StatusCondition("ResourcesAvailable", "True"), StatusCondition("ContainerHealthy", "True")]
     else:
         parts = [
-            Condition("ResourcesAvailable", "True"),
-            Condition("ContainerHealthy", "False", available.reason, available.message),
+            StatusCondition("ResourcesAvailable", "True"),
+            StatusCondition("ContainerHealthy", "False", available.reason, available.message),
         ]
     return {
         "observedGeneration": revision["metadata"].get("generation", 1),
@@ -149,30 +196,47 @@ def _revision_status(revision: Manifest, found: Manifest | None, now: float) -> 
     }
 
 
-def _service_status(
-    observed: Observed, latest: Manifest, ready: Manifest | None, domains: Sequence[str], port: int, now: float
-) -> dict[str, Any]:
-    service = observed.service
-    metadata = service["metadata"]
-    name, namespace = metadata["name"], metadata["namespace"]
+def _configurations_ready(observed: Observed, latest: Manifest | None) -> StatusCondition:
+    if latest is None:
+        name = next_revision(observed.service, observed.revisions)["metadata"]["name"]
+        message = f"the name {name!r} belongs to a revision that was not made from this template"
+        return StatusCondition("ConfigurationsReady", "False", "RevisionNameTaken", message)
     health = find(latest, READY)
-    configurations = Condition("ConfigurationsReady", *(health[1:] if health else ("Unknown", "Deploying", "")))
-    routes = (
-        Condition("RoutesReady", "True")
-        if observed.ingress is not None and ready is not None
-        else Condition("RoutesReady", "Unknown", "RevisionMissing", "no revision is ready yet")
-    )
-    status: dict[str, Any] = {
-        "observedGeneration": metadata["generation"],
-        "conditions": merge(service, [configurations, routes, summary([configurations, routes])], now),
-        "latestCreatedRevisionName": latest["metadata"]["name"],
-        "url": service_url(external_hosts(name, namespace, domains)[0], port),
+    return StatusCondition("ConfigurationsReady", *(health[1:] if health else ("Unknown", "Deploying", "")))
+
+
+def _routes_ready(observed: Observed, wanted: Manifest | None) -> StatusCondition:
+    ingress = observed.ingress
+    if wanted is None:
+        return StatusCondition("RoutesReady", "Unknown", "RevisionMissing", "no revision is ready yet")
+    if ingress is not None and not is_controlled_by(ingress, observed.service):
+        message = f"an Ingress named {ingress['metadata']['name']!r} belongs to something else"
+        return StatusCondition("RoutesReady", "False", "NotOwned", message)
+    if ingress is None or ingress["spec"] != wanted["spec"] or not holds_for_generation(ingress, READY):
+        return StatusCondition(
+            "RoutesReady", "Unknown", "IngressNotConfigured", "the gateway has not taken it yet"
+        )
+    return StatusCondition("RoutesReady", "True")
+
+
+def _addresses(service: Manifest, addresses: Addresses) -> dict[str, Any]:
+    name, namespace = service["metadata"]["name"], service["metadata"]["namespace"]
+    return {
+        "url": service_url(external_hosts(name, namespace, addresses.domains)[0], addresses.port),
         "address": {"url": f"http://{local_hosts(name, namespace)[-1]}"},
     }
-    if ready is not None:
-        status["latestReadyRevisionName"] = ready["metadata"]["name"]
-        status["traffic"] = [{"latestRevision": True, "percent": 100, "revisionName": ready["metadata"]["name"]}]
-    return status
+
+
+def _named_revisions(observed: Observed, latest: Manifest | None, serving: Manifest | None) -> dict[str, Any]:
+    created = latest if latest is not None else observed.revisions[-1] if observed.revisions else None
+    named: dict[str, Any] = {}
+    if created is not None:
+        named["latestCreatedRevisionName"] = created["metadata"]["name"]
+    if serving is not None:
+        name = serving["metadata"]["name"]
+        named["latestReadyRevisionName"] = name
+        named["traffic"] = [{"latestRevision": True, "percent": 100, "revisionName": name}]
+    return named
 
 
 def service_url(host: str, port: int) -> str:
@@ -183,52 +247,58 @@ def service_url(host: str, port: int) -> str:
 class ServingController:
     """Keeps every Service reconciled. Follows Services, Revisions, Deployments and Ingresses."""
 
-    def __init__(self, objects: ObjectStore, clock: Clock, *, domains: Sequence[str], port: int) -> None:
+    def __init__(self, objects: ObjectStore, clock: Clock, addresses: Addresses) -> None:
         self._objects = objects
         self._clock = clock
-        self._domains = domains
-        self._port = port
+        self._addresses = addresses
+        self._services: dict[ObjectKey, ObjectKey] = {}
         self._controller: Controller[ObjectKey] = Controller("serving", self.reconcile)
 
     async def watch(self) -> None:
         """Turn every change into the key of the service that it concerns, until cancelled."""
-        async with contextlib.aclosing(
-            self._objects.watch("Service", "Revision", "Deployment", "Ingress")
-        ) as changes:
+        watched = self._objects.watch(SERVICE, REVISION, DEPLOYMENT, INGRESS)
+        async with contextlib.aclosing(watched) as changes:
             async for change in changes:
-                if change.key.kind == "Service":
-                    self._controller.queue.add(change.key)
-                elif change.manifest is not None:
-                    service = change.manifest["metadata"].get("labels", {}).get(SERVICE_LABEL)
-                    if service is not None:
-                        self._controller.queue.add(ObjectKey("Service", change.key.namespace, service))
+                service = self._service_of(change) if isinstance(change, ObjectChange) else None
+                if service is not None:
+                    self._controller.queue.add(service)
+
+    def _service_of(self, change: ObjectChange) -> ObjectKey | None:
+        if change.key.kind == SERVICE:
+            return change.key
+        if change.manifest is None:
+            return self._services.pop(change.key, None)
+        name = change.manifest["metadata"].get("labels", {}).get(SERVICE_LABEL)
+        if name is None:
+            return None
+        return self._services.setdefault(change.key, ObjectKey(SERVICE, change.key.namespace, name))
 
     async def work(self) -> None:
         """Reconcile until cancelled."""
         await self._controller.run()
 
     async def reconcile(self, key: ObjectKey) -> float | None:
-        """Bring one service nearer to what it declares."""
+        """Bring one service nearer to what it declares. Raises Conflict or NotFound when what it read is stale."""
         observed = await self._observe(key)
         if observed is None:
             return None
-        for write in plan(observed, self._domains, self._port, self._clock.now()):
-            # Stale by now: its change is on its way to us, and the next look starts from it.
-            with contextlib.suppress(Conflict, NotFound):
-                await self._write(write)
-        return None
+        for write in plan(observed, self._addresses, self._clock.now()):
+            await self._write(write)
+        return None if observed.namesake is None else TAKEN_NAME_SECONDS
 
     async def _observe(self, key: ObjectKey) -> Observed | None:
         service = await self._objects.get(key)
         if service is None:
             return None
-
-        async def owned(kind: str) -> list[Manifest]:
-            found = await self._objects.list(kind, key.namespace)
-            return [m for m in found if m["metadata"].get("labels", {}).get(SERVICE_LABEL) == key.name]
-
-        ingress = await self._objects.get(ObjectKey("Ingress", key.namespace, key.name))
-        return Observed(service, await owned("Revision"), await owned("Deployment"), ingress)
+        labels = {SERVICE_LABEL: key.name}
+        labelled = await self._objects.list(REVISION, key.namespace, labels=labels)
+        revisions = sorted((r for r in labelled if is_controlled_by(r, service)), key=_generation)
+        namesake = None
+        if current_revision(service, revisions) is None:
+            namesake = await self._objects.get(ObjectKey.of(next_revision(service, revisions)))
+        deployments = await self._objects.list(DEPLOYMENT, key.namespace, labels=labels)
+        ingress = await self._objects.get(ObjectKey(INGRESS, key.namespace, key.name))
+        return Observed(service, revisions, deployments, ingress, namesake)
 
     async def _write(self, write: Write) -> None:
         if write.verb is Verb.CREATE:

@@ -64,7 +64,8 @@ class TemplateSupervisor(Supervisor, Protocol):
 
 
 class Template:
-    """A revision's template. `loaded` gives the LoadResult or raises LoadFailed, an InvalidFunction."""
+    """A revision's template. `loaded` gives the LoadResult; it raises LoadFailed, an InvalidFunction, when the
+    source is at fault, and Unavailable when the template was closed or lost before that was known."""
 
     def __init__(
         self,
@@ -121,17 +122,15 @@ class Template:
     def close(self) -> None:
         """Evict it: the process ends, its replicas live on. Replicas it has not started yet are ended."""
         if self.state in (TemplateState.LOADING, TemplateState.LOADED, TemplateState.FRESH):
-            self._end(TemplateState.EVICTED, LoadFailed("the template was evicted while it loaded"))
+            self._end(TemplateState.EVICTED, Unavailable("the template was evicted while it loaded"))
             if self.pid is not None:
                 # One that hangs in an import would not see its socket close.
                 self._supervisor.kill_process(self.pid)
 
     def lost(self, reason: str) -> None:
-        """The process is gone, with the zygote or alone."""
-        if self.state is TemplateState.LOADING:
-            self._end(TemplateState.FAILED, LoadFailed(reason, where=self._where))
-        elif self.state is not TemplateState.FAILED:
-            self._end(TemplateState.EVICTED, LoadFailed(reason))
+        """The process is gone with the zygote; its source may well be sound."""
+        if self.state is not TemplateState.FAILED:
+            self._end(TemplateState.EVICTED, Unavailable(reason, where=self._where))
 
     @property
     def _where(self) -> str:
@@ -179,7 +178,7 @@ class Template:
 
     def _overdue(self) -> None:
         seconds = self._settings.load_deadline
-        hint = "Move what takes long out of the module's top level, or raise the load deadline."
+        hint = "Move what takes long out of the module's top level, to where it is first used."
         failure = LoadFailed(f"importing it took longer than {seconds:g} s", where=self._where, hint=hint)
         self._end(TemplateState.FAILED, failure)
         if self.pid is not None:
@@ -203,9 +202,9 @@ class Template:
             self._end(TemplateState.FAILED, failure)
         elif self.state is TemplateState.LOADED:
             _log.warning("a template ended", extra={"revision": self.source.revision, "reason": how})
-            self._end(TemplateState.EVICTED, LoadFailed(how))
+            self._end(TemplateState.EVICTED, Unavailable(how))
 
-    def _end(self, state: TemplateState, failure: LoadFailed) -> None:
+    def _end(self, state: TemplateState, failure: LoadFailed | Unavailable) -> None:
         self.state = state
         self._deadline.cancel()
         self._channel.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import socket
@@ -20,15 +21,15 @@ from upwell.autoscaler.decision import Decision
 from upwell.autoscaler.spec import AutoscalerConfig
 from upwell.functions.errors import AddressInUse, InvalidFunction
 from upwell.runtime.clock import Clock
-from upwell.runtime.cluster.interface import Manifest, ObjectKey
+from upwell.runtime.cluster.interface import Manifest, ObjectChange, ObjectKey
 from upwell.runtime.cluster.local import LocalCluster, LocalClusterSettings
 from upwell.runtime.cluster.memory import MemoryStore
 from upwell.runtime.cluster.metrics import ReplicaCollector
-from upwell.runtime.control.autoscaler import AutoscalerLoop, revision_settings
-from upwell.runtime.control.conditions import READY, find
-from upwell.runtime.control.follow import follow
+from upwell.runtime.control.autoscaler import AutoscalerLoop, burst_threshold
+from upwell.runtime.control.conditions import READY, find_for_generation
+from upwell.runtime.control.follow import Follower
 from upwell.runtime.control.metrics import AutoscalerCollector
-from upwell.runtime.control.serving import ServingController
+from upwell.runtime.control.serving import Addresses, ServingController
 from upwell.runtime.descriptors import raise_descriptor_limit
 from upwell.runtime.gateway.access_log import AccessLog
 from upwell.runtime.gateway.gateway import Gateway
@@ -46,6 +47,8 @@ from upwell.runtime.settings import setting
 LOCAL_DEFAULTS: Final = {"allow-zero-initial-scale": "true", "initial-scale": "0"}
 """A template that has imported the function proves more than a first replica, so none is started for it."""
 LOOPBACK: Final = ("127.0.0.1", "::1")
+FALLBACK_HOSTS: Final = ("localhost", "127.0.0.1", "[::1]")
+"""What a function that is alone on the platform answers to besides its own hosts."""
 
 _log = logging.getLogger("upwell.platform")
 
@@ -142,20 +145,22 @@ class Platform:
         except BaseException:
             await self.stop()
             raise
-        serving = ServingController(self.objects, self._clock, domains=self.settings.domains, port=self.port)
-        config = self.autoscaler.config
+        serving = ServingController(self.objects, self._clock, Addresses(self.settings.domains, self.port))
+        follower = Follower(
+            self.objects,
+            self.gateway,
+            self.autoscaler,
+            self._clock,
+            burst_threshold=functools.partial(burst_threshold, self.autoscaler.config),
+            fallback_hosts=FALLBACK_HOSTS,
+        )
         loops = {
             "cluster": self.cluster.run(),
             "gateway": self.gateway.run(),
             "autoscaler": self.autoscaler.run(),
             "serving-watch": serving.watch(),
             "serving": serving.work(),
-            "follow": follow(
-                self.objects,
-                self.gateway,
-                self.autoscaler,
-                lambda revision: int(revision_settings(config, revision).total_value),
-            ),
+            "follow": follower.run(),
         }
         self._tasks = [asyncio.create_task(loop, name=name) for name, loop in loops.items()]
         await self.server.start(self._listeners)
@@ -182,15 +187,15 @@ class Platform:
         return await self.objects.update(manifest)
 
     async def wait_ready(self, key: ObjectKey, timeout: float) -> Manifest:
-        """The Service once it is ready. Raises InvalidFunction with its condition's message when it fails or
-        `timeout` seconds were not enough."""
+        """The Service once its present generation is ready. Raises InvalidFunction with its condition's message
+        when that fails or `timeout` seconds were not enough."""
         message = "it was not ready in time"
         try:
             async with asyncio.timeout(timeout), contextlib.aclosing(self.objects.watch(key.kind)) as changes:
                 async for change in changes:
-                    if change.key != key or change.manifest is None:
+                    if not isinstance(change, ObjectChange) or change.key != key or change.manifest is None:
                         continue
-                    ready = find(change.manifest, READY)
+                    ready = find_for_generation(change.manifest, READY)
                     if ready is not None and ready.status == "True":
                         return change.manifest
                     if ready is not None and ready.status == "False":

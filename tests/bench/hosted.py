@@ -13,8 +13,8 @@ from typing import Final
 from upwell.functions.project import bundle, locate
 from upwell.runtime.cli.run import service
 from upwell.runtime.clock import Clock, SystemClock
-from upwell.runtime.cluster.deployments import SourceReference
 from upwell.runtime.cluster.interface import Exit, ObjectKey, Replica, ReplicaState, StartFailure
+from upwell.runtime.cluster.reference import SourceReference
 from upwell.runtime.gateway.access_log import JsonAccessLog
 from upwell.runtime.lines import LineWriter
 from upwell.runtime.roles.up import Platform, UpSettings

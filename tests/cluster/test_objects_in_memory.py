@@ -1,176 +1,124 @@
-"""The rules that every `ObjectStore` keeps, tried on the one in memory."""
+"""The store in memory keeps the rules of every store, and some of its own."""
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 
 import pytest
 
-from upwell.functions.errors import Conflict, NotFound
-from upwell.runtime.cluster.interface import Manifest, ObjectChange, ObjectKey
+from upwell.functions.errors import Conflict
+from upwell.runtime.cluster.interface import SYNCED, ObjectChange, ObjectKey, ObjectStore
+from upwell.runtime.cluster.kinds import REVISION, SERVICE, type_of
 from upwell.runtime.cluster.memory import MemoryStore
 from upwell.runtime.testing.clock import FakeClock
+from upwell.runtime.testing.object_store import CHECKS, Check, check_object_store, owned, service
 
-HELLO = ObjectKey("Service", "default", "hello")
-
-
-def service(name: str = "hello", **spec: object) -> Manifest:
-    return {
-        "apiVersion": "serving.knative.dev/v1",
-        "kind": "Service",
-        "metadata": {"name": name, "namespace": "default"},
-        "spec": spec,
-    }
+HELLO = ObjectKey(SERVICE, "default", "hello")
 
 
-def store() -> MemoryStore:
-    return MemoryStore(FakeClock())
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
+def test_the_store_in_memory_keeps_the_rules_of_every_store(check: Check) -> None:
+    asyncio.run(asyncio.wait_for(_checked(check), 10))
 
 
-def test_a_created_object_has_identity_generation_and_time() -> None:
-    created = asyncio.run(store().create(service(a=1)))
-    metadata = created["metadata"]
-    assert metadata["generation"] == 1
-    assert metadata["creationTimestamp"].endswith("Z")
-    assert len(metadata["uid"]) == 36
-    assert metadata["resourceVersion"] == "1"
+async def _checked(check: Check) -> None:
+    await check(MemoryStore(FakeClock()))
 
 
-def test_creating_twice_is_a_conflict() -> None:
+class ForgetfulStore(MemoryStore):
+    """Writes whatever comes, however stale."""
+
+    async def update(self, manifest: dict[str, object]) -> dict[str, object]:
+        metadata = dict(manifest["metadata"])  # type: ignore[call-overload]
+        metadata.pop("resourceVersion", None)
+        return await super().update(manifest | {"metadata": metadata})
+
+
+def test_the_suite_finds_a_store_that_breaks_a_rule() -> None:
+    @contextlib.asynccontextmanager
+    async def make() -> AsyncIterator[ObjectStore]:
+        yield ForgetfulStore(FakeClock())
+
+    with pytest.raises(AssertionError, match="Conflict was not raised"):
+        asyncio.run(check_object_store(make))
+
+
+def test_a_type_is_named_with_its_group() -> None:
+    assert type_of({"apiVersion": "serving.knative.dev/v1", "kind": "Service"}) == SERVICE
+    assert type_of({"apiVersion": "v1", "kind": "Service"}) == "Service"
+
+
+def test_a_writer_without_a_version_is_not_refused() -> None:
     async def scenario() -> None:
-        objects = store()
-        await objects.create(service())
+        objects = MemoryStore(FakeClock())
+        await objects.create(service("hello"))
+        await objects.update(service("hello", "second"))
+        written = await objects.update(service("hello", "third"))
+        assert written["metadata"]["generation"] == 3
         with pytest.raises(Conflict, match="exists already"):
-            await objects.create(service())
+            await objects.create(service("hello"))
 
     asyncio.run(scenario())
 
 
-def test_the_generation_grows_with_the_spec_and_not_with_labels_or_status() -> None:
-    async def scenario() -> list[int]:
-        objects = store()
-        read = await objects.create(service(a=1))
-        generations = [read["metadata"]["generation"]]
-        read["metadata"]["labels"] = {"team": "x"}
-        read = await objects.update(read)
-        generations.append(read["metadata"]["generation"])
-        read = await objects.update_status(read | {"status": {"ok": True}})
-        generations.append(read["metadata"]["generation"])
-        read["spec"] = {"a": 2}
-        read = await objects.update(read)
-        generations.append(read["metadata"]["generation"])
-        assert read["status"] == {"ok": True}
-        assert read["metadata"]["labels"] == {"team": "x"}
-        return generations
-
-    assert asyncio.run(scenario()) == [1, 1, 1, 2]
-
-
-def test_a_stale_writer_is_refused_and_one_without_a_version_is_not() -> None:
+def test_a_slow_watcher_sees_the_latest_state_of_each_object_once() -> None:
     async def scenario() -> None:
-        objects = store()
-        first = await objects.create(service(a=1))
-        await objects.update(service(a=2))
-        with pytest.raises(Conflict, match="changed since"):
-            await objects.update(first | {"spec": {"a": 3}})
-        with pytest.raises(Conflict):
-            await objects.update_status(first | {"status": {"late": True}})
-        stored = await objects.get(HELLO)
-        assert stored is not None
-        assert stored["spec"] == {"a": 2}
-
-    asyncio.run(scenario())
-
-
-def test_a_write_that_changes_nothing_makes_no_version_and_wakes_nobody() -> None:
-    async def scenario() -> None:
-        objects = store()
-        created = await objects.create(service(a=1))
-        async with contextlib.aclosing(objects.watch("Service")) as changes:
-            await anext(changes)
-            again = await objects.update(service(a=1))
-            assert again["metadata"]["resourceVersion"] == created["metadata"]["resourceVersion"]
-            await objects.delete(HELLO)
-            assert await anext(changes) == ObjectChange(HELLO, None)
-
-    asyncio.run(scenario())
-
-
-def test_what_is_handed_out_is_a_copy() -> None:
-    async def scenario() -> None:
-        objects = store()
-        read = await objects.create(service(items=[1]))
-        read["spec"]["items"].append(2)
-        stored = await objects.get(HELLO)
-        assert stored is not None
-        assert stored["spec"]["items"] == [1]
-
-    asyncio.run(scenario())
-
-
-def test_missing_objects_are_none_to_read_and_errors_to_write() -> None:
-    async def scenario() -> None:
-        objects = store()
-        assert await objects.get(HELLO) is None
-        for attempt in (objects.update(service()), objects.update_status(service()), objects.delete(HELLO)):
-            with pytest.raises(NotFound):
-                await attempt
-
-    asyncio.run(scenario())
-
-
-def test_lists_are_by_kind_and_namespace_in_order_of_names() -> None:
-    async def scenario() -> tuple[list[str], list[str]]:
-        objects = store()
-        for name in ("b", "a"):
-            await objects.create(service(name))
-        other = service("c")
-        other["metadata"]["namespace"] = "team"
-        await objects.create(other)
-        await objects.create(service("d") | {"kind": "Revision"})
-        here = [found["metadata"]["name"] for found in await objects.list("Service", "default")]
-        everywhere = [found["metadata"]["name"] for found in await objects.list("Service")]
-        return here, everywhere
-
-    assert asyncio.run(scenario()) == (["a", "b"], ["a", "b", "c"])
-
-
-def test_deleting_an_owner_deletes_what_it_controls_down_to_the_last() -> None:
-    async def scenario() -> None:
-        objects = store()
-        owner = await objects.create(service())
-
-        def owned(kind: str, by: Manifest, *, controller: bool = True) -> Manifest:
-            reference = {"kind": by["kind"], "uid": by["metadata"]["uid"], "controller": controller}
-            child = service(kind.lower()) | {"kind": kind}
-            child["metadata"]["ownerReferences"] = [reference]
-            return child
-
-        revision = await objects.create(owned("Revision", owner))
-        await objects.create(owned("Deployment", revision))
-        await objects.create(owned("Ingress", owner, controller=False))
-        await objects.delete(HELLO)
-        assert await objects.list("Revision") == []
-        assert await objects.list("Deployment") == []
-        assert len(await objects.list("Ingress")) == 1
-
-    asyncio.run(scenario())
-
-
-def test_a_watch_begins_with_what_is_there_and_a_slow_one_sees_the_latest_state_once() -> None:
-    async def scenario() -> None:
-        objects = store()
-        await objects.create(service("old", n=0))
-        async with contextlib.aclosing(objects.watch("Service")) as changes:
+        objects = MemoryStore(FakeClock())
+        await objects.create(service("old", "0"))
+        async with contextlib.aclosing(objects.watch(SERVICE)) as changes:
             first = await anext(changes)
+            assert isinstance(first, ObjectChange)
             assert first.key.name == "old"
-            for n in range(1, 100):
-                await objects.update(service("old", n=n))
+            for number in range(1, 100):
+                await objects.update(service("old", str(number)))
             await objects.create(service("new"))
+            assert await anext(changes) is SYNCED
             seen = [await anext(changes), await anext(changes)]
-            assert [change.key.name for change in seen] == ["old", "new"]
-            assert seen[0].manifest is not None
-            assert seen[0].manifest["spec"] == {"n": 99}
+            assert [change.key.name for change in seen if isinstance(change, ObjectChange)] == ["old", "new"]
+            assert isinstance(seen[0], ObjectChange)
+            assert seen[0].manifest == await objects.get(seen[0].key)
             assert repr(objects) == "<MemoryStore 2 objects, 1 watches>"
         assert repr(objects) == "<MemoryStore 2 objects, 0 watches>"
+
+    asyncio.run(scenario())
+
+
+def test_a_change_of_what_was_there_is_told_before_the_mark() -> None:
+    async def scenario() -> None:
+        objects = MemoryStore(FakeClock())
+        await objects.create(service("a"))
+        await objects.create(service("b"))
+        async with contextlib.aclosing(objects.watch(SERVICE)) as changes:
+            await anext(changes)
+            await objects.delete(ObjectKey(SERVICE, "default", "b"))
+            assert await anext(changes) == ObjectChange(ObjectKey(SERVICE, "default", "b"), None)
+            assert await anext(changes) is SYNCED
+
+    asyncio.run(scenario())
+
+
+def test_a_list_by_label_decodes_what_it_finds_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a reconcile costs must not grow with what others have deployed."""
+    from upwell.runtime.cluster import memory
+
+    decoded = []
+    decode = memory.decode
+
+    def counting(data: bytes) -> dict[str, object]:
+        decoded.append(data)
+        return decode(data)
+
+    async def scenario() -> None:
+        objects = MemoryStore(FakeClock())
+        for number in range(50):
+            owner = await objects.create(service(f"hello-{number}"))
+            await objects.create(owned(owner, f"hello-{number}-00001"))
+        monkeypatch.setattr(memory, "decode", counting)
+        found = await objects.list(REVISION, "default", labels={"serving.knative.dev/service": "hello-7"})
+        assert [revision["metadata"]["name"] for revision in found] == ["hello-7-00001"]
+        assert len(decoded) == 1
+        await objects.delete(ObjectKey(SERVICE, "default", "hello-7"))
+        assert len(decoded) == 3
+        assert len(await objects.list(REVISION)) == 49
 
     asyncio.run(scenario())

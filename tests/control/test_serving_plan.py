@@ -5,20 +5,21 @@ from typing import Any
 
 from upwell.runtime.cluster.interface import Manifest
 from upwell.runtime.control.conditions import find
-from upwell.runtime.control.serving import Observed, Verb, Write, plan
+from upwell.runtime.control.ingress import programmed_status
+from upwell.runtime.control.serving import Addresses, Observed, Verb, Write, current_revision, next_revision, plan
 
-DOMAINS = ("localhost", "example.com")
+ADDRESSES = Addresses(("localhost", "example.com"), 8080)
 NOW = 1_700_000_000.0
 
 
-def service(annotations: dict[str, str] | None = None) -> Manifest:
+def service(annotations: dict[str, str] | None = None, revision: str | None = None) -> Manifest:
     return {
         "apiVersion": "serving.knative.dev/v1",
         "kind": "Service",
         "metadata": {"name": "hello", "namespace": "default", "uid": "service-uid", "generation": 1},
         "spec": {
             "template": {
-                "metadata": {"annotations": annotations or {}},
+                "metadata": {"annotations": annotations or {}} | ({"name": revision} if revision else {}),
                 "spec": {"containers": [{"image": "hello"}], "timeoutSeconds": 300, "containerConcurrency": 0},
             }
         },
@@ -36,18 +37,36 @@ class World:
     def of(self, kind: str) -> list[Manifest]:
         return [manifest for (found, _), manifest in sorted(self.objects.items()) if found == kind]
 
-    def settle(self) -> None:
+    def observed(self) -> Observed:
+        owned = [r for r in self.of("Revision") if r["metadata"]["ownerReferences"][0]["uid"] == "service-uid"]
+        revisions = sorted(
+            owned, key=lambda r: int(r["metadata"]["labels"]["serving.knative.dev/configurationGeneration"])
+        )
+        namesake = None
+        if current_revision(self.service, revisions) is None:
+            name = next_revision(self.service, revisions)["metadata"]["name"]
+            namesake = self.objects.get(("Revision", name))
+        ingress = self.objects.get(("Ingress", "hello"))
+        return Observed(self.service, revisions, self.of("Deployment"), ingress, namesake)
+
+    def settle(self, *, programmed: bool = True) -> None:
+        """Apply plans, and play the gateway, until both are at rest."""
         for _ in range(20):
-            ingresses = self.of("Ingress")
-            observed = Observed(
-                self.service, self.of("Revision"), self.of("Deployment"), ingresses[0] if ingresses else None
-            )
-            writes = plan(copy.deepcopy(observed), DOMAINS, 8080, NOW)
-            if not writes:
+            writes = plan(copy.deepcopy(self.observed()), ADDRESSES, NOW)
+            if not writes and not (programmed and self.program()):
                 return
             for write in writes:
                 self.write(write)
         raise AssertionError(f"the plan never comes to rest: {self.writes[-5:]}")
+
+    def program(self) -> bool:
+        """Play the gateway that takes the Ingress."""
+        changed = False
+        for ingress in self.of("Ingress"):
+            status = programmed_status(ingress, ingress["metadata"]["generation"], NOW)
+            changed = changed or status != ingress.get("status")
+            ingress["status"] = status
+        return changed
 
     def write(self, write: Write) -> None:
         manifest = write.manifest
@@ -59,7 +78,14 @@ class World:
         stored = self.objects.get((kind, name), {})
         if write.verb is Verb.CREATE:
             assert not stored, f"{kind} {name} is created twice"
-            manifest["metadata"]["uid"] = f"{kind}-{name}"
+            manifest["metadata"] |= {"uid": f"{kind}-{name}", "generation": 1, "resourceVersion": "1"}
+        if write.verb is Verb.UPDATE:
+            assert manifest["metadata"]["resourceVersion"] == stored["metadata"]["resourceVersion"]
+            version = str(int(stored["metadata"]["resourceVersion"]) + 1)
+            manifest["metadata"] |= {
+                "generation": stored["metadata"]["generation"] + 1,
+                "resourceVersion": version,
+            }
         if write.verb is Verb.STATUS:
             manifest = stored | {"status": manifest["status"]}
         self.objects[kind, name] = manifest
@@ -172,3 +198,107 @@ def test_what_a_replica_must_know_travels_in_the_containers_environment() -> Non
     assert environment["K_REVISION"] == "hello-00001"
     assert environment["REVISION_TIMEOUT_SECONDS"] == "300"
     assert environment["CONTAINER_CONCURRENCY"] == "0"
+
+
+def test_ready_waits_until_the_gateway_has_the_route() -> None:
+    world = World(service())
+    world.settle()
+    world.report("hello-00001-deployment", "True")
+    world.settle(programmed=False)
+    assert world.ready()[:2] == ("Unknown", "IngressNotConfigured")
+    world.settle()
+    assert world.ready()[0] == "True"
+
+
+def test_a_new_generation_is_not_ready_before_its_own_revision_has_the_traffic() -> None:
+    world = World(service())
+    world.settle()
+    world.report("hello-00001-deployment", "True")
+    world.settle()
+    changed(world)
+    world.settle(programmed=False)
+    assert world.service["status"]["observedGeneration"] == 2
+    assert world.ready()[0] == "Unknown"
+    world.report("hello-00002-deployment", "True")
+    world.settle(programmed=False)
+    assert set(world.split()) == {"hello-00002"}
+    assert world.ready()[:2] == ("Unknown", "IngressNotConfigured")
+    world.settle()
+    assert world.ready()[0] == "True"
+
+
+def test_a_given_name_that_another_object_has_is_a_condition_and_nothing_is_written_over() -> None:
+    world = World(service(revision="hello-blue"))
+    foreign = {
+        "kind": "Revision",
+        "metadata": {"name": "hello-blue", "namespace": "default", "ownerReferences": [{"uid": "other"}]},
+        "spec": {"containers": [{"image": "hello"}]},
+    }
+    world.objects["Revision", "hello-blue"] = copy.deepcopy(foreign)
+    world.settle()
+    status, reason, message = world.ready()
+    assert (status, reason) == ("False", "RevisionNameTaken")
+    assert "hello-blue" in message
+    assert world.objects["Revision", "hello-blue"] == foreign
+    assert world.of("Deployment") == []
+    del world.objects["Revision", "hello-blue"]
+    world.settle()
+    assert world.ready()[:2] == ("Unknown", "Deploying")
+    assert [m["metadata"]["name"] for m in world.of("Deployment")] == ["hello-blue-deployment"]
+
+
+def test_a_given_name_may_not_be_used_for_another_template() -> None:
+    world = World(service(revision="hello-blue"))
+    world.settle()
+    world.report("hello-blue-deployment", "True")
+    world.settle()
+    world.service["spec"]["template"]["spec"]["timeoutSeconds"] = 60
+    world.service["metadata"]["generation"] = 2
+    world.settle()
+    assert world.ready()[:2] == ("False", "RevisionNameTaken")
+    assert set(world.split()) == {"hello-blue"}
+
+
+def test_a_given_name_of_its_own_made_from_the_same_template_is_used_again() -> None:
+    world = World(service(revision="hello-blue"))
+    world.settle()
+    world.report("hello-blue-deployment", "True")
+    world.settle()
+    blue = copy.deepcopy(world.service["spec"])
+    green = service(revision="hello-green")["spec"]
+    green["template"]["spec"]["timeoutSeconds"] = 60
+    for spec, revision in ((green, "hello-green"), (blue, "hello-blue")):
+        world.service["spec"] = copy.deepcopy(spec)
+        world.service["metadata"]["generation"] += 1
+        world.settle()
+        world.report(f"{revision}-deployment", "True")
+        world.settle()
+        assert set(world.split()) == {revision}
+        assert world.ready()[0] == "True"
+    assert len(world.of("Revision")) == 2
+
+
+def test_traffic_stays_where_it_is_while_the_next_revision_starts() -> None:
+    world = World(service(revision="hello-a"))
+    specs: dict[str, dict[str, Any]] = {}
+    for number, name in enumerate(("hello-a", "hello-b", "hello-a", "hello-c")):
+        spec = specs.setdefault(name, service(revision=name)["spec"])
+        spec["template"]["spec"]["containers"] = [{"image": name}]
+        world.service["spec"] = copy.deepcopy(spec)
+        world.service["metadata"]["generation"] = number + 1
+        world.settle()
+        if name != "hello-c":
+            world.report(f"{name}-deployment", "True")
+            world.settle()
+    assert set(world.split()) == {"hello-a"}
+
+
+def test_an_ingress_of_somebody_else_is_told_of_and_left_alone() -> None:
+    world = World(service())
+    world.settle()
+    foreign = {"kind": "Ingress", "metadata": {"name": "hello", "generation": 1}, "spec": {"rules": []}}
+    world.objects["Ingress", "hello"] = copy.deepcopy(foreign)
+    world.report("hello-00001-deployment", "True")
+    world.settle(programmed=False)
+    assert world.ready()[:2] == ("False", "NotOwned")
+    assert world.objects["Ingress", "hello"] == foreign

@@ -14,8 +14,8 @@ import uvloop
 from upwell.functions.project import bundle, locate
 from upwell.runtime.cli.run import service
 from upwell.runtime.clock import SystemClock
-from upwell.runtime.cluster.deployments import SourceReference
 from upwell.runtime.cluster.interface import ObjectKey
+from upwell.runtime.cluster.reference import SourceReference
 from upwell.runtime.gateway.access_log import AccessLog, NoAccessLog
 from upwell.runtime.gateway.call import Call
 from upwell.runtime.gateway.settings import GatewaySettings

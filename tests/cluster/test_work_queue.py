@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upwell.runtime.control.workqueue import LONGEST_RETRY_SECONDS, Controller, WorkQueue, retry_delay
 from upwell.runtime.testing.loop import run_fake
+from upwell.runtime.workqueue import LONGEST_RETRY_SECONDS, Controller, WorkQueue, retry_delay
 
 
 def test_a_key_added_often_is_taken_once() -> None:
@@ -97,4 +97,4 @@ def test_a_reconcile_that_raises_is_tried_again_and_the_others_go_on(caplog: pyt
     run_fake(scenario())
     assert seen.count("bad") == 3
     assert seen.count("good") == 2
-    assert [record.getMessage() for record in caplog.records].count("reconcile failed") == 2
+    assert [record.getMessage() for record in caplog.records].count("could not reconcile, will retry") == 2

@@ -1,8 +1,9 @@
-"""A keyed work queue: what every reconciler is driven by.
+"""A keyed work queue: what drives every reconciler, and whatever else must be written until it is.
 
 A key that is added many times before it is handled is handled once; a key is never handled by two workers at
 the same time; one that fails comes back after a delay that doubles with each failure in a row. Lifetime: one
-queue a controller, fed by watches, emptied by its workers, both owned by `Controller.run`.
+queue a controller, fed by watches, emptied by its workers, both owned by `Controller.run`. Its bound is the number
+of objects.
 """
 
 from __future__ import annotations
@@ -11,13 +12,18 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
+
+from upwell.functions.errors import Conflict, NotFound
 
 Key = TypeVar("Key", bound=Hashable)
 
-FIRST_RETRY_SECONDS = 0.005
-LONGEST_RETRY_SECONDS = 30.0
+FIRST_RETRY_SECONDS: Final = 0.005
+LONGEST_RETRY_SECONDS: Final = 30.0
 """A failing object must not fill the log, and must recover within half a minute of its cause being mended."""
+
+WORTH_A_WARNING_SECONDS: Final = 1.0
+"""The delay from which on a conflict is no longer that of two writers who met."""
 
 
 def retry_delay(failures: int) -> float:
@@ -92,7 +98,9 @@ class WorkQueue(Generic[Key]):
 class Controller(Generic[Key]):
     """Runs one reconcile function over a queue with a few workers.
 
-    `reconcile` looks at the key's present state and returns the seconds after which to look again, or None.
+    `reconcile` looks at the key's present state and returns the seconds after which to look again, or None. What
+    it raises is logged and the key tried again; Conflict and NotFound say that what it looked at was stale, which
+    is no more than a reason to look again.
     """
 
     def __init__(
@@ -102,7 +110,7 @@ class Controller(Generic[Key]):
         self._name = name
         self._reconcile = reconcile
         self._workers = workers
-        self._log = logging.getLogger(f"upwell.control.{name}")
+        self._log = logging.getLogger(f"upwell.work.{name}")
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -116,7 +124,7 @@ class Controller(Generic[Key]):
     async def _work(self) -> None:
         while True:
             key = await self.queue.take()
-            failed = False
+            failure: Exception | None = None
             try:
                 again = await self._reconcile(key)
                 if again is not None:
@@ -124,9 +132,16 @@ class Controller(Generic[Key]):
             except asyncio.CancelledError:
                 self.queue.done(key, failed=False)
                 raise
-            except Exception:
-                failed = True
-                self._log.exception("reconcile failed", extra={"key": str(key)})
-            delay = self.queue.done(key, failed=failed)
-            if delay is not None:
-                self._log.info("will retry", extra={"key": str(key), "after_s": delay})
+            except Exception as error:
+                failure = error
+            delay = self.queue.done(key, failed=failure is not None)
+            if failure is not None:
+                self._failed(key, failure, delay or 0.0)
+
+    def _failed(self, key: Key, error: Exception, delay: float) -> None:
+        details = {"key": str(key), "after_s": delay}
+        if not isinstance(error, (Conflict, NotFound)):
+            self._log.error("could not reconcile, will retry", exc_info=error, extra=details)
+        else:
+            level = logging.INFO if delay < WORTH_A_WARNING_SECONDS else logging.WARNING
+            self._log.log(level, "what was read is stale, will look again: %s", error, extra=details)

@@ -1,0 +1,18 @@
+"""The types of objects, each named once. A type is its kind and its API group, as kubectl writes them together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+SERVICE: Final = "Service.serving.knative.dev"
+REVISION: Final = "Revision.serving.knative.dev"
+DEPLOYMENT: Final = "Deployment.apps"
+INGRESS: Final = "Ingress.networking.internal.knative.dev"
+
+
+def type_of(manifest: Mapping[str, Any]) -> str:
+    """The type of an object: `Kind.group`, or the kind alone in Kubernetes' core group, which has no name."""
+    group, slash, _ = manifest["apiVersion"].partition("/")
+    kind: str = manifest["kind"]
+    return f"{kind}.{group}" if slash else kind

@@ -1,0 +1,10 @@
+"""The labels that tell what an object belongs to, under Knative's names."""
+
+from __future__ import annotations
+
+from typing import Final
+
+SERVICE_LABEL: Final = "serving.knative.dev/service"
+CONFIGURATION_LABEL: Final = "serving.knative.dev/configuration"
+GENERATION_LABEL: Final = "serving.knative.dev/configurationGeneration"
+REVISION_LABEL: Final = "serving.knative.dev/revision"

@@ -1,0 +1,84 @@
+"""What the reconciler writes for a revision: its Deployment. `upwell.runtime.cluster.source` reads it.
+
+What a replica must know travels as it does in Knative, in the container's environment, so that the same object
+serves a process of this machine and a pod.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from upwell.functions.api.names import child_name
+from upwell.runtime.cluster.interface import Manifest
+from upwell.runtime.cluster.labels import REVISION_LABEL
+
+_LIMITS: Final = {
+    "CONTAINER_CONCURRENCY": "containerConcurrency",
+    "REVISION_TIMEOUT_SECONDS": "timeoutSeconds",
+    "REVISION_RESPONSE_START_TIMEOUT_SECONDS": "responseStartTimeoutSeconds",
+    "REVISION_IDLE_TIMEOUT_SECONDS": "idleTimeoutSeconds",
+}
+
+
+def deployment_name(revision: str) -> str:
+    """The name of the Deployment of a revision (Knative's ChildName)."""
+    return child_name(revision, "-deployment")
+
+
+def deployment(revision: Manifest, service: str) -> Manifest:
+    """The Deployment that runs `revision`, at zero replicas; its owner is the revision."""
+    metadata = revision["metadata"]
+    labels = {"app": metadata["name"], **metadata.get("labels", {}), REVISION_LABEL: metadata["name"]}
+    annotations = dict(metadata.get("annotations", {}))
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {
+            "name": deployment_name(metadata["name"]),
+            "namespace": metadata["namespace"],
+            "labels": labels,
+            "annotations": annotations,
+            "ownerReferences": [owner_reference(revision)],
+        },
+        "spec": {
+            "replicas": 0,
+            "selector": {"matchLabels": {REVISION_LABEL: metadata["name"]}},
+            "template": {
+                "metadata": {"labels": labels, "annotations": annotations},
+                "spec": {"containers": [_container(revision, service)]},
+            },
+        },
+    }
+
+
+def _container(revision: Manifest, service: str) -> dict[str, Any]:
+    metadata, spec = revision["metadata"], revision["spec"]
+    container: dict[str, Any] = dict(spec["containers"][0])
+    identity = {
+        "K_REVISION": metadata["name"],
+        "K_CONFIGURATION": service,
+        "K_SERVICE": service,
+        "SERVING_NAMESPACE": metadata["namespace"],
+        "SERVING_REVISION": metadata["name"],
+    }
+    limits = {name: spec[field] for name, field in _LIMITS.items() if spec.get(field) is not None}
+    ours = [{"name": name, "value": str(value)} for name, value in (identity | limits).items()]
+    return container | {"env": [*container.get("env", []), *ours]}
+
+
+def owner_reference(owner: Manifest) -> dict[str, Any]:
+    """The reference that makes `owner` the controller of what carries it."""
+    return {
+        "apiVersion": owner["apiVersion"],
+        "kind": owner["kind"],
+        "name": owner["metadata"]["name"],
+        "uid": owner["metadata"]["uid"],
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+def is_controlled_by(manifest: Manifest, owner: Manifest) -> bool:
+    """Whether `owner` is the controller of an object."""
+    references = manifest["metadata"].get("ownerReferences", [])
+    return any(r.get("controller") and r["uid"] == owner["metadata"]["uid"] for r in references)

@@ -1,0 +1,283 @@
+"""Services in a store, reconciled over a cluster without processes until they are ready."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import pytest
+
+from support.cluster import LocalWorld, local_cluster, settle
+from upwell.functions.errors import Conflict
+from upwell.runtime.cluster.interface import Manifest, ObjectKey, ReplicaState
+from upwell.runtime.cluster.kinds import DEPLOYMENT, INGRESS, REVISION, SERVICE
+from upwell.runtime.cluster.reference import SOURCE_ANNOTATION, SourceReference
+from upwell.runtime.control.conditions import READY, find_for_generation
+from upwell.runtime.control.follow import Follower
+from upwell.runtime.control.serving import Addresses, ServingController
+from upwell.runtime.gateway.activator import RevisionLimits
+from upwell.runtime.gateway.routes import RouteTable
+from upwell.runtime.testing.clock import FakeClock
+from upwell.runtime.testing.launcher import FakeLauncher
+from upwell.runtime.testing.loop import run_fake
+
+T = TypeVar("T")
+
+
+def service(name: str = "hello", digest: str = "d1", revision: str | None = None) -> Manifest:
+    annotations = {SOURCE_ANNOTATION: SourceReference(digest, "main").annotation()}
+    metadata: dict[str, Any] = {"annotations": annotations}
+    if revision is not None:
+        metadata["name"] = revision
+    return {
+        "apiVersion": "serving.knative.dev/v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {"template": {"metadata": metadata, "spec": {"containers": [{"image": name}]}}},
+    }
+
+
+@dataclass
+class Told:
+    """Plays gateway and autoscaler."""
+
+    tables: list[RouteTable] = field(default_factory=list)
+    revisions: set[str] = field(default_factory=set)
+    limits: dict[str, RevisionLimits] = field(default_factory=dict)
+
+    def set_routes(self, routes: RouteTable) -> None:
+        self.tables.append(routes)
+
+    def set_revision(self, revision: str, told: object) -> None:
+        self.revisions.add(revision)
+        if isinstance(told, RevisionLimits):
+            self.limits[revision] = told
+
+    def remove_revision(self, revision: str) -> None:
+        self.revisions.discard(revision)
+
+    def target(self, host: str) -> str | None:
+        route = self.tables[-1].find(host.encode()) if self.tables else None
+        return route.targets[0].revision if route is not None else None
+
+
+@dataclass
+class ControlWorld:
+    local: LocalWorld
+    told: Told
+
+    async def apply(self, manifest: Manifest) -> Manifest:
+        key = ObjectKey.of(manifest)
+        objects = self.local.objects
+        if await objects.get(key) is None:
+            return await objects.create(manifest)
+        return await objects.update(manifest)
+
+    async def find(self, kind: str, name: str) -> Manifest:
+        manifest = await self.local.objects.get(ObjectKey(kind, "default", name))
+        assert manifest is not None
+        return manifest
+
+    async def ready(self, name: str = "hello") -> tuple[str, str]:
+        condition = find_for_generation(await self.find(SERVICE, name), READY)
+        return (condition.status, condition.reason) if condition is not None else ("", "")
+
+
+@contextlib.asynccontextmanager
+async def control_plane(launcher: FakeLauncher | None = None) -> AsyncIterator[ControlWorld]:
+    async with local_cluster(launcher) as local:
+        clock = FakeClock(loop=asyncio.get_running_loop())
+        told = Told()
+        serving = ServingController(local.objects, clock, Addresses(("localhost",), 8080))
+        follower = Follower(
+            local.objects, told, told, clock, burst_threshold=lambda _: 7, fallback_hosts=("localhost",)
+        )
+        tasks = [asyncio.create_task(run) for run in (serving.watch(), serving.work(), follower.run())]
+        try:
+            await settle()
+            yield ControlWorld(local, told)
+            assert not any(task.done() for task in tasks), tasks
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def run(scenario: Coroutine[Any, Any, T]) -> T:
+    async def bounded() -> T:
+        async with asyncio.timeout(3600):
+            return await scenario
+
+    return run_fake(bounded())
+
+
+def test_ready_means_that_the_gateway_has_the_route() -> None:
+    async def scenario() -> None:
+        async with control_plane() as world:
+            await world.apply(service())
+            await asyncio.sleep(1)
+            assert await world.ready() == ("True", "")
+            assert world.told.target("hello.default.localhost") == "default/hello-00001"
+            assert world.told.target("localhost") == "default/hello-00001"
+            assert world.told.limits["default/hello-00001"].burst_threshold == 7
+            ingress = await world.find(INGRESS, "hello")
+            assert ingress["status"]["observedGeneration"] == ingress["metadata"]["generation"]
+
+    run(scenario())
+
+
+def test_whenever_a_generation_is_ready_the_gateway_answers_with_its_revision() -> None:
+    async def scenario() -> None:
+        async with control_plane() as world:
+            for number in range(1, 6):
+                await world.apply(service(digest=f"d{number}"))
+                while (await world.ready())[0] != "True":
+                    await asyncio.sleep(0.0001)
+                assert world.told.target("hello.default.localhost") == f"default/hello-{number:05d}"
+
+    run(scenario())
+
+
+def test_a_failing_generation_is_told_of_and_the_old_one_serves_on() -> None:
+    async def scenario() -> None:
+        launcher = FakeLauncher(load_seconds=None)
+        async with control_plane(launcher) as world:
+            await world.apply(service())
+            await settle()
+            launcher.templates[0].load()
+            await asyncio.sleep(1)
+            assert await world.ready() == ("True", "")
+            await world.apply(service(digest="d2"))
+            assert await world.ready() == ("", ""), "what was said is of the generation before"
+            await settle()
+            launcher.templates[1].fail()
+            await asyncio.sleep(1)
+            assert await world.ready() == ("False", "ImportFailed")
+            assert world.told.target("hello.default.localhost") == "default/hello-00001"
+
+    run(scenario())
+
+
+def test_a_name_that_is_taken_is_a_condition_and_is_taken_up_once_it_is_free() -> None:
+    async def scenario() -> None:
+        async with control_plane() as world:
+            other = await world.apply(service("other", revision="other-blue"))
+            await asyncio.sleep(1)
+            foreign = await world.find(REVISION, "other-blue")
+            foreign["metadata"] |= {"name": "hello-blue"}
+            foreign["metadata"]["labels"] = {}
+            created = await world.local.objects.create(foreign)
+            await world.apply(service(revision="hello-blue"))
+            await asyncio.sleep(1)
+            assert await world.ready() == ("False", "RevisionNameTaken")
+            assert await world.ready("other") == ("True", "")
+            assert (await world.find(REVISION, "hello-blue"))["metadata"]["uid"] == created["metadata"]["uid"]
+            await world.local.objects.delete(ObjectKey.of(created))
+            await asyncio.sleep(60)
+            assert await world.ready() == ("True", "")
+            assert other["metadata"]["name"] == "other"
+
+    run(scenario())
+
+
+def test_what_is_deleted_by_hand_is_made_anew() -> None:
+    async def scenario() -> None:
+        async with control_plane() as world:
+            await world.apply(service())
+            await asyncio.sleep(1)
+            objects = world.local.objects
+            for key in (
+                ObjectKey(INGRESS, "default", "hello"),
+                ObjectKey(DEPLOYMENT, "default", "hello-00001-deployment"),
+            ):
+                before = (await world.find(key.kind, key.name))["metadata"]["uid"]
+                await objects.delete(key)
+                await asyncio.sleep(1)
+                assert (await world.find(key.kind, key.name))["metadata"]["uid"] != before
+            assert await world.ready() == ("True", "")
+            assert world.told.target("hello.default.localhost") == "default/hello-00001"
+
+    run(scenario())
+
+
+def test_a_stale_read_is_raised_so_that_the_queue_looks_again() -> None:
+    async def scenario() -> None:
+        async with local_cluster() as local:
+            objects = local.objects
+            clock = FakeClock(loop=asyncio.get_running_loop())
+            serving = ServingController(objects, clock, Addresses(("localhost",), 80))
+            key = ObjectKey.of(await objects.create(service()))
+            get = objects.get
+
+            async def stale(wanted: ObjectKey) -> Manifest | None:
+                found = await get(wanted)
+                if wanted == key and found is not None:
+                    labels = {"read": found["metadata"]["resourceVersion"]}
+                    await objects.update(found | {"metadata": found["metadata"] | {"labels": labels}})
+                return found
+
+            objects.get = stale  # type: ignore[method-assign,assignment]
+            with pytest.raises(Conflict):
+                await serving.reconcile(key)
+            objects.get = get  # type: ignore[method-assign]
+            assert await serving.reconcile(key) is None
+
+    run(scenario())
+
+
+def test_a_deleted_service_leaves_no_route_no_revision_and_no_replica() -> None:
+    async def scenario() -> None:
+        async with control_plane(FakeLauncher(start_seconds=0.0)) as world:
+            await world.apply(service())
+            await asyncio.sleep(1)
+            world.local.cluster.scale("default/hello-00001", 2, reason="a test")
+            await asyncio.sleep(1)
+            assert world.local.states("default/hello-00001") == [ReplicaState.READY] * 2
+            await world.local.objects.delete(ObjectKey(SERVICE, "default", "hello"))
+            await asyncio.sleep(1)
+            assert all(process.is_draining for process in world.local.launcher.processes)
+            assert world.told.target("hello.default.localhost") is None
+            assert world.told.revisions == set()
+            assert repr(world.local.objects).startswith("<MemoryStore 0 objects")
+
+    run(scenario())
+
+
+def test_routes_are_programmed_once_for_all_that_is_there_and_not_once_for_each() -> None:
+    async def scenario() -> int:
+        async with control_plane() as world:
+            for number in range(50):
+                await world.apply(service(f"f{number}"))
+            await asyncio.sleep(2)
+            clock = FakeClock(loop=asyncio.get_running_loop())
+            told = Told()
+            follower = Follower(world.local.objects, told, told, clock, burst_threshold=lambda _: 1)
+            running = asyncio.create_task(follower.run())
+            await asyncio.sleep(2)
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            assert told.target("f49.default.localhost") == "default/f49-00001"
+            return len(told.tables)
+
+    assert run(scenario()) == 1
+
+
+def test_a_thousand_services_are_ready_soon_and_cost_what_they_are() -> None:
+    async def scenario(count: int) -> tuple[float, int]:
+        async with control_plane() as world:
+            started = asyncio.get_running_loop().time()
+            for number in range(count):
+                await world.apply(service(f"f{number}"))
+            for number in range(count):
+                while (await world.ready(f"f{number}"))[0] != "True":
+                    await asyncio.sleep(0.01)
+            newest = 0
+            for kind in (SERVICE, REVISION, DEPLOYMENT, INGRESS):
+                found = await world.local.objects.list(kind)
+                newest = max(newest, *(int(manifest["metadata"]["resourceVersion"]) for manifest in found))
+            return asyncio.get_running_loop().time() - started, newest
+
+    seconds, writes = run(scenario(1000))
+    assert seconds < 20
+    assert writes / 1000 < 16
