@@ -1,0 +1,157 @@
+"""What is written for a service is read as it was meant: by the gateway and by the host."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from support.cluster import revision
+from upwell.functions.errors import InvalidFunction
+from upwell.runtime.cluster.interface import Manifest
+from upwell.runtime.cluster.source import deployed_revision, function_source
+from upwell.runtime.control.conditions import READY, StatusCondition, holds_for_generation, merge
+from upwell.runtime.control.ingress import (
+    ingress_routes,
+    programmed_status,
+    route_table,
+    routed_revisions,
+    service_ingress,
+)
+from upwell.runtime.control.resources import deployment, deployment_name
+
+BUNDLES = Path("/bundles")
+
+
+def service(name: str = "hello") -> Manifest:
+    metadata = {"name": name, "namespace": "default", "uid": f"uid-of-{name}", "generation": 1}
+    return {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "metadata": metadata, "spec": {}}
+
+
+# Revision → Deployment → what the host runs
+
+
+def test_what_a_revision_declares_reaches_the_host() -> None:
+    declared = revision(
+        containerConcurrency=3, timeoutSeconds=20, responseStartTimeoutSeconds=5, idleTimeoutSeconds=7
+    )
+    declared["spec"]["containers"][0]["env"] = [{"name": "TARGET", "value": "World"}]
+    source = function_source(deployment(declared, "hello"), BUNDLES, show_errors=True)
+    assert source.revision == "default/hello-00001"
+    assert (source.root, source.module, source.attribute) == (BUNDLES / "d1", "main", "greet")
+    assert source.origin == Path("/home/me/hello")
+    assert source.container_concurrency == 3
+    assert source.timeout_seconds == 20
+    assert (source.response_start_timeout_seconds, source.idle_timeout_seconds) == (5, 7)
+    assert source.environment["TARGET"] == "World"
+    assert source.environment["K_REVISION"] == "hello-00001"
+    assert source.environment["K_SERVICE"] == source.environment["K_CONFIGURATION"] == "hello"
+    assert source.show_errors
+
+
+def test_what_a_revision_leaves_out_is_the_hosts_default() -> None:
+    source = function_source(deployment(revision(), "hello"), BUNDLES, show_errors=False)
+    assert (source.container_concurrency, source.timeout_seconds) == (0, 300)
+    assert (source.response_start_timeout_seconds, source.idle_timeout_seconds) == (0, 0)
+
+
+def test_what_the_platform_says_wins_over_a_variable_of_the_same_name() -> None:
+    declared = revision(timeoutSeconds=20)
+    declared["spec"]["containers"][0]["env"] = [{"name": "REVISION_TIMEOUT_SECONDS", "value": "never"}]
+    assert function_source(deployment(declared, "hello"), BUNDLES, show_errors=False).timeout_seconds == 20
+    del declared["spec"]["timeoutSeconds"]
+    with pytest.raises(InvalidFunction, match="never"):
+        function_source(deployment(declared, "hello"), BUNDLES, show_errors=False)
+
+
+@given(st.from_regex(r"[a-z][-a-z0-9]{0,61}[a-z0-9]", fullmatch=True))
+def test_a_deployment_names_its_revision_however_long_that_is(name: str) -> None:
+    manifest = deployment(revision(name), "hello")
+    assert len(manifest["metadata"]["name"]) <= 63
+    assert manifest["metadata"]["name"] == deployment_name(name)
+    assert deployed_revision(manifest) == f"default/{name}"
+
+
+@pytest.mark.parametrize("annotations", [{}, {"upwell.dev/source": "{"}, {"upwell.dev/source": '{"x": 1}'}])
+def test_a_source_that_is_not_told_or_told_wrongly_is_refused(annotations: dict[str, str]) -> None:
+    declared = revision()
+    declared["metadata"]["annotations"] = annotations
+    with pytest.raises(InvalidFunction):
+        function_source(deployment(declared, "hello"), BUNDLES, show_errors=False)
+
+
+def test_a_deployment_without_the_label_runs_nothing() -> None:
+    manifest = deployment(revision(), "hello")
+    manifest["metadata"]["labels"] = {}
+    with pytest.raises(InvalidFunction, match="label"):
+        function_source(manifest, BUNDLES, show_errors=False)
+
+
+# Ingress → routes
+
+
+def test_a_service_answers_to_its_names_inside_and_on_every_domain() -> None:
+    ingress = service_ingress(service(), "hello-00002", ("localhost", "example.com"))
+    (route,) = ingress_routes(ingress)
+    assert route.name == "default/hello"
+    assert set(route.hosts) == {
+        "hello.default",
+        "hello.default.svc",
+        "hello.default.svc.cluster.local",
+        "hello.default.localhost",
+        "hello.default.example.com",
+    }
+    (target,) = route.targets
+    assert (target.revision, target.percent) == ("default/hello-00002", 100)
+    assert dict(target.headers) == {
+        b"knative-serving-namespace": b"default",
+        b"knative-serving-revision": b"hello-00002",
+    }
+    assert routed_revisions(ingress) == ["hello-00002"]
+
+
+def test_rules_that_split_differently_are_routes_of_their_own() -> None:
+    ingress = service_ingress(service(), "hello-00001", ("localhost", "example.com"))
+    split: dict[str, Any] = ingress["spec"]["rules"][2]["http"]["paths"][0]["splits"][0]
+    first = split | {"serviceName": "hello-00002", "percent": 30}
+    ingress["spec"]["rules"][2]["http"]["paths"][0]["splits"] = [first, split | {"percent": 70}]
+    table = route_table([ingress_routes(ingress)])
+    assert len(table.routes) == 2
+    shared = table.find(b"hello.default.example.com")
+    assert shared is not None
+    assert [(t.revision, t.percent) for t in shared.targets] == [
+        ("default/hello-00002", 30),
+        ("default/hello-00001", 70),
+    ]
+    assert routed_revisions(ingress) == ["hello-00001", "hello-00002"]
+
+
+def test_only_one_that_is_alone_answers_to_the_fallback_hosts() -> None:
+    one = ingress_routes(service_ingress(service("one"), "one-00001", ("localhost",)))
+    two = ingress_routes(service_ingress(service("two"), "two-00001", ("localhost",)))
+    alone = route_table([one], ["localhost", "127.0.0.1"])
+    assert alone.find(b"localhost") is alone.find(b"127.0.0.1") is alone.find(b"one.default")
+    assert alone.find(b"localhost") is not None
+    assert route_table([one, two], ["localhost"]).find(b"localhost") is None
+    assert route_table([one]).find(b"localhost") is None
+    assert route_table([], ["localhost"]).find(b"localhost") is None
+
+
+def test_a_programmed_ingress_is_ready_for_its_generation_and_no_other() -> None:
+    ingress = service_ingress(service(), "hello-00001", ("localhost",))
+    ingress["metadata"]["generation"] = 3
+    assert not holds_for_generation(ingress, READY)
+    ingress["status"] = programmed_status(ingress, 3, 1_700_000_000.0)
+    assert holds_for_generation(ingress, READY)
+    ingress["metadata"]["generation"] = 4
+    assert not holds_for_generation(ingress, READY)
+
+
+def test_a_condition_keeps_the_time_of_its_last_change() -> None:
+    first = merge({}, [StatusCondition("Ready", "Unknown", "Deploying")], 0.0)
+    same = merge({"status": {"conditions": first}}, [StatusCondition("Ready", "Unknown", "Waiting")], 60.0)
+    assert same[0]["lastTransitionTime"] == "1970-01-01T00:00:00Z"
+    assert same[0]["reason"] == "Waiting"
+    changed = merge({"status": {"conditions": same}}, [StatusCondition("Ready", "True")], 60.0)
+    assert changed == [{"type": "Ready", "status": "True", "lastTransitionTime": "1970-01-01T00:01:00Z"}]
