@@ -11,3 +11,6 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers: TypeAlias = list[tuple[bytes, bytes]]
+
+GONE = "upwell.gone"
+"""Key of a scope: what the server calls when the connection is lost while the request waits for its turn."""

@@ -26,7 +26,6 @@ from upwell.runtime.http.settings import HttpSettings
 from upwell.runtime.http.upstream import UpstreamPool
 from upwell.runtime.timers import TimerWheel
 
-
 _log = logging.getLogger("upwell.gateway")
 
 

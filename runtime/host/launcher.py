@@ -33,6 +33,9 @@ from upwell.runtime.host.source import FunctionSource
 from upwell.runtime.host.templates import LoadFailed, LoadResult, Template, TemplateState
 from upwell.runtime.host.wire import Received
 
+MOST_UNSENT = 1024
+"""Each holds two descriptors; so many replicas are never started within the seconds that a restart takes."""
+
 __all__ = [
     "ExitStatus",
     "FunctionSource",
@@ -118,6 +121,8 @@ class HostLauncher:
         """Send a command now, or once a zygote that died has been started again."""
         if self._channel is not None:
             self._channel.send(message, descriptors)
+        elif len(self._unsent) >= MOST_UNSENT:
+            raise Unavailable("too many commands wait for the function host to be started again")
         elif not self._stopping:
             self._unsent.append((message, [os.dup(descriptor) for descriptor in descriptors]))
 

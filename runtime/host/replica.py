@@ -37,7 +37,7 @@ from upwell.runtime.host.channel import Channel
 from upwell.runtime.host.source import FunctionSource
 from upwell.runtime.host.wire import Received, Wire
 from upwell.runtime.http.asgi import AsgiServer, ServeSettings, StartupFailed, configure
-from upwell.runtime.queue.layer import QueueLayer, RequestTimedOut
+from upwell.runtime.queue.layer import AlreadyLogged, QueueLayer
 from upwell.runtime.queue.settings import QueueSettings
 from upwell.runtime.timers import TimerWheel
 
@@ -209,8 +209,8 @@ def _run_loop(
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether uvicorn tells something: that a timeout cut a response off is in the log already, in one line."""
-    return not (record.exc_info and isinstance(record.exc_info[1], RequestTimedOut))
+    """Whether uvicorn tells what is not in the log already and is no mere cancellation."""
+    return not (record.exc_info and isinstance(record.exc_info[1], AlreadyLogged | asyncio.CancelledError))
 
 
 class Replica:

@@ -67,12 +67,18 @@ class Wire:
         if not data:
             return None
         *lines, self._partial = (self._partial + data).split(b"\n")
-        return [self._received(line) for line in lines]
+        try:
+            return [self._received(line) for line in lines]
+        except (ValueError, IndexError):
+            return None  # a function has written to what is not its own: nothing after it can be trusted
 
     def _received(self, line: bytes) -> Received:
+        """Raises ValueError or IndexError for what `send` cannot have written."""
         message = json.loads(line)
+        if not isinstance(message, dict):
+            raise ValueError("not a message")
         count = message.pop("descriptors", 0)
-        return Received(message, [self._descriptors.popleft() for _ in range(count)])
+        return Received(message, [self._descriptors.popleft() for _ in range(int(count))])
 
     def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
         """Send and wait until all of it is with the kernel. Raises OSError when the other end is gone."""

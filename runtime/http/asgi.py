@@ -22,9 +22,10 @@ import asyncio
 import contextlib
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import formatdate
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from uvicorn.config import Config
 from uvicorn.lifespan.off import LifespanOff
@@ -32,6 +33,7 @@ from uvicorn.lifespan.on import LifespanOn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from upwell.functions.asgi import GONE, Scope
 from upwell.runtime.clock import Clock
 
 DRAIN_POLL_SECONDS = 0.02
@@ -57,7 +59,7 @@ class ServeSettings:
     """How connections are kept."""
 
     keep_alive_seconds: int = 75
-    """Longer than the 60 s for which the gateway keeps an idle connection, so that the gateway closes first."""
+    """Longer than the 30 s for which the gateway keeps an idle connection, so that the gateway closes first."""
     drain_idle_seconds: float = 2.0
     """A peer that sends within this time of its last response is not cut off; gateways close at once."""
     drain_accept_seconds: float = 2.0
@@ -116,9 +118,9 @@ class _ResponseWriter:
         return self._transport.is_closing()
 
     def close(self) -> None:
-        """Close the connection; a head that is still kept has no body, so the application has failed."""
-        if self._head is not None:
-            self._head = None
+        """Close the connection, which uvicorn does when the application has failed: 500 if nothing was sent."""
+        if not self._begun:
+            self._head, self._begun = None, True
             self._transport.write(FAILED)
         self._transport.close()
 
@@ -134,6 +136,14 @@ class DrainingProtocol(HttpToolsProtocol):
         super().connection_made(transport)  # type: ignore[arg-type]  # uvicorn narrows the argument
         if self.server_state.draining:
             self.begin_drain()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell a request that waits for its turn that nobody waits for it."""
+        super().connection_lost(exc)
+        cycle = self._current()
+        gone: Callable[[], None] | None = cast(Scope, cycle.scope).get(GONE) if cycle is not None else None
+        if gone is not None:
+            gone()
 
     def begin_drain(self) -> None:
         """Answer what is under way, then end: by the peer's hand or after a short idle time."""

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from upwell.autoscaler.stats import RequestStats
-from upwell.functions.asgi import Application, Message, Receive, Scope, Send
+from upwell.functions.asgi import GONE, Application, Message, Receive, Scope, Send
 from upwell.functions.errors import UpwellError
 from upwell.runtime.clock import Clock
 from upwell.runtime.queue import probes
@@ -41,11 +41,15 @@ _log = logging.getLogger("upwell.function")
 _PLAIN_TEXT = (b"content-type", b"text/plain; charset=utf-8")
 
 
-class RequestTimedOut(Exception):
+class AlreadyLogged(Exception):
+    """Ends a response that cannot be completed, of which the log tells already."""
+
+
+class RequestTimedOut(AlreadyLogged):
     """Raised in a handler that goes on sending after its time was up, as Go's ErrHandlerTimeout is."""
 
 
-class Exchange:
+class Invocation:
     """One HTTP request on its way through the layer."""
 
     __slots__ = (
@@ -54,12 +58,14 @@ class Exchange:
         "admitted",
         "cutting",
         "done",
+        "gone",
         "layer",
         "sent_at",
         "status",
         "task",
         "timers",
         "truncated",
+        "unsendable",
     )
 
     def __init__(self, layer: QueueLayer, send: Send, started: float, task: asyncio.Task[object] | None) -> None:
@@ -73,6 +79,9 @@ class Exchange:
         self.admitted = False
         self.cutting: asyncio.Task[None] | None = None
         self.truncated = False
+        self.unsendable = False
+        """The server refused the head: no other can follow it, and nothing has been sent."""
+        self.gone = False
         self.done = False
 
     async def send(self, message: Message) -> None:
@@ -84,8 +93,10 @@ class Exchange:
         head = self._head
         if head is not None:
             self._head = None
-            self.status = head["status"]
+            self.unsendable = True
             await self._send(head)
+            self.unsendable = False
+            self.status = head["status"]
         elif self.status == 0 and message["type"] == "http.response.start":
             self._head = message
             return
@@ -99,6 +110,12 @@ class Exchange:
             headers.append((b"x-content-type-options", b"nosniff"))
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
         await self._send({"type": "http.response.body", "body": body})
+
+    def caller_gone(self) -> None:
+        """The connection was lost while the request waited for a slot."""
+        self.gone = True
+        if self.task is not None:
+            self.task.cancel()
 
     # Timers: called by the wheel
 
@@ -189,7 +206,11 @@ class QueueLayer:
                 if answer is not None:
                     await probes.send_answer(send, answer)
                     return
-            await self._serve_http(scope, receive, send, b"k-proxy-request" in headers)
+            proxied = b"k-proxy-request" in headers
+            if proxied and b"x-forwarded-for" in headers:
+                # The gateway's word: a Unix socket has no peer address of its own.
+                scope["client"] = (headers[b"x-forwarded-for"].decode("latin-1"), 0)
+            await self._serve_http(scope, receive, send, proxied)
         else:
             await self._serve_websocket(scope, receive, send, b"k-proxy-request" in headers)
 
@@ -204,41 +225,50 @@ class QueueLayer:
         if loop is None:
             loop = self._loop = asyncio.get_running_loop()
         # Told its loop, current_task need not look for it, which on Python 3.11 is a system call.
-        exchange = Exchange(self, send, started, asyncio.current_task(loop))
-        timers = exchange.timers
-        timers.append(self.timers.schedule(self._timeout, exchange.time_up))
+        invocation = Invocation(self, send, started, asyncio.current_task(loop))
+        timers = invocation.timers
+        timers.append(self.timers.schedule(self._timeout, invocation.time_up))
         if self._start_timeout or self.idle_timeout:
-            self._set_further_timers(exchange)
+            self._set_further_timers(invocation)
         try:
             if self.breaker is None:
-                exchange.admitted = True
-                await self.app(scope, receive, exchange.send)
+                invocation.admitted = True
+                await self.app(scope, receive, invocation.send)
             else:
-                await self._serve_admitted(self.breaker, scope, receive, exchange)
+                await self._serve_admitted(self.breaker, scope, receive, invocation)
+        except asyncio.CancelledError:
+            if invocation.cutting is None and not invocation.gone:
+                raise
         except BaseException as error:
-            if exchange.cutting is None:
-                await self._failed(exchange, error)
+            if invocation.cutting is None:
+                await self._failed(invocation, error)
         finally:
-            exchange.done = True
+            invocation.done = True
             for timer in timers:
                 timer.cancel()
             try:
-                if exchange.cutting is not None:
-                    await self._cut(exchange, exchange.cutting)
+                if invocation.cutting is not None:
+                    await self._cut(invocation, invocation.cutting)
             finally:
                 self.stats.finish(clock.now(), proxied)
-                self.metrics.observe(exchange.status or 500, clock.monotonic() - started)
+                self.metrics.observe(invocation.status or 500, clock.monotonic() - started)
 
-    async def _serve_admitted(self, breaker: Breaker, scope: Scope, receive: Receive, exchange: Exchange) -> None:
+    async def _serve_admitted(
+        self, breaker: Breaker, scope: Scope, receive: Receive, invocation: Invocation
+    ) -> None:
         if not breaker.try_enter():
+            # A caller that leaves while it waits leaves the queue, or the dead would keep the living out.
+            scope[GONE] = invocation.caller_gone
             try:
                 await breaker.enter()
             except QueueFull:
-                await exchange.answer(503, QUEUE_FULL_TEXT)
+                await invocation.answer(503, QUEUE_FULL_TEXT)
                 return
-        exchange.admitted = True
+            finally:
+                del scope[GONE]
+        invocation.admitted = True
         try:
-            await self.app(scope, receive, exchange.send)
+            await self.app(scope, receive, invocation.send)
         finally:
             breaker.leave()
 
@@ -263,47 +293,50 @@ class QueueLayer:
         finally:
             self.stats.finish(self.clock.now(), proxied)
 
-    def _set_further_timers(self, exchange: Exchange) -> None:
+    def _set_further_timers(self, invocation: Invocation) -> None:
         if self._start_timeout:
-            exchange.timers.append(self.timers.schedule(self._start_timeout, exchange.start_overdue))
+            invocation.timers.append(self.timers.schedule(self._start_timeout, invocation.start_overdue))
         if self.idle_timeout:
-            exchange.timers.append(self.timers.schedule(self.idle_timeout, exchange.look_idle))
+            invocation.timers.append(self.timers.schedule(self.idle_timeout, invocation.look_idle))
 
-    def expire(self, exchange: Exchange) -> asyncio.Task[None]:
+    def expire(self, invocation: Invocation) -> asyncio.Task[None]:
         """Answer for a request whose time is up, in a task that ends within `FLUSH_SECONDS`."""
         self.metrics.timeouts += 1
-        if exchange.admitted and not self._handler_is_async:
+        if invocation.admitted and not self._handler_is_async:
             self.stuck()
-        elif exchange.admitted:
-            exchange.timers.append(self.timers.schedule(self.settings.cancel_seconds, exchange.look_stuck))
-        return asyncio.get_running_loop().create_task(exchange.cut(), name="request-timeout")
+        elif invocation.admitted:
+            invocation.timers.append(self.timers.schedule(self.settings.cancel_seconds, invocation.look_stuck))
+        return asyncio.get_running_loop().create_task(invocation.cut(), name="request-timeout")
 
-    async def _cut(self, exchange: Exchange, cutting: asyncio.Task[None]) -> None:
+    async def _cut(self, invocation: Invocation, cutting: asyncio.Task[None]) -> None:
         """Wait for the timeout's answer to be out: the server ends the response when the handler has ended."""
         await asyncio.wait((cutting,))
-        if exchange.truncated:
+        if invocation.truncated:
             _log.warning("a response was cut off: its time was up and its length left no room to say so")
             raise RequestTimedOut("the response was cut off")  # the server closes the connection
 
-    async def _failed(self, exchange: Exchange, error: BaseException) -> None:
+    async def _failed(self, invocation: Invocation, error: BaseException) -> None:
         """The handler raised: log it, and answer if nothing has been sent."""
-        if isinstance(error, UpwellError) and error.status != 500 and exchange.status == 0:
+        if isinstance(error, UpwellError) and error.status != 500 and invocation.status == 0:
             _log.warning("%s", error)
-            await exchange.answer(error.status, f"{error.what}\n".encode())
+            await invocation.answer(error.status, f"{error.what}\n".encode())
             return
-        if exchange.status != 0:
-            raise error  # the server logs it and cuts the connection: the response is not whole
-        _log.error("the function failed", exc_info=error)
-        body = render(error) if self.settings.show_errors else ERROR_TEXT
-        await exchange.answer(500, body)
+        trace = _from_the_function_on(error)
+        _log.error("the function failed", exc_info=(type(error), error, trace))
+        if invocation.status != 0 or invocation.unsendable:
+            # The response is not whole: the server cuts the connection, or answers 500 when nothing was sent.
+            raise AlreadyLogged("the response cannot be completed") from error
+        body = ERROR_TEXT
+        if self.settings.show_errors:
+            body = "".join(traceback.format_exception(type(error), error, trace)).encode("utf-8", "replace")
+        await invocation.answer(500, body)
 
 
-def render(error: BaseException) -> bytes:
-    """The traceback as text, from the function's own code on."""
+def _from_the_function_on(error: BaseException) -> TracebackType | None:
     trace: TracebackType | None = error.__traceback__
     while trace is not None and _is_ours(trace):
         trace = trace.tb_next
-    return "".join(traceback.format_exception(type(error), error, trace)).encode("utf-8", "replace")
+    return trace
 
 
 def _is_ours(trace: TracebackType) -> bool:

@@ -1,6 +1,7 @@
 """What a function does wrong costs its own requests and no others, and callers learn nothing of its inside."""
 
 import asyncio
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -245,3 +246,75 @@ def test_a_scale_down_under_load_loses_nothing(tmp_path: Path) -> None:
     seen = run(scenario())
     assert set(seen) == {200}
     assert len(seen) >= 50
+
+
+REFLECTING = """
+import asyncio
+from starlette.responses import PlainTextResponse
+
+async def main(request):
+    if request.url.path == "/client":
+        return str(request.client.host)
+    if request.url.path == "/slow":
+        await asyncio.sleep(1)
+    return PlainTextResponse("ok", headers={"x-echo": request.query_params.get("q", "")})
+"""
+
+
+def test_a_header_that_cannot_be_sent_is_a_500_and_slows_nobody(tmp_path: Path) -> None:
+    async def scenario() -> list[int]:
+        async with function(tmp_path, REFLECTING) as hello:
+            statuses = [(await hello.ask(path)).status for path in ("/", "/?q=a%01b", "/", "/?q=a%01b", "/")]
+            entry = hello.platform.gateway.revisions[hello.revision]
+            assert entry.counters.reasons == {}, "the replica itself has answered"
+            return statuses
+
+    assert run(scenario()) == [200, 500, 200, 500, 200]
+
+
+def test_callers_that_leave_a_replicas_queue_make_room_for_those_who_stay(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with platform(tmp_path, max_scale="1") as on:
+            hello = await deploy(on, REFLECTING, containerConcurrency=1)
+            await hello.ask()
+            for _ in range(13):
+                with contextlib.suppress(TimeoutError):
+                    await hello.ask("/slow", timeout=0.05)
+            assert (await hello.ask()).status == 200
+
+    run(scenario())
+
+
+def test_a_function_sees_who_calls_it(tmp_path: Path) -> None:
+    async def scenario() -> str:
+        async with function(tmp_path, REFLECTING) as hello:
+            return (await hello.ask("/client")).text
+
+    assert run(scenario()) == "127.0.0.1"
+
+
+def test_a_function_that_writes_to_its_channel_loses_its_replica_and_nothing_else(tmp_path: Path) -> None:
+    source = """
+import os, socket, stat
+
+def main(request):
+    if request.url.path == "/garbage":
+        for descriptor in range(3, 64):
+            try:
+                if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                    os.write(descriptor, b"{garbage\\\\n[1]\\\\n")
+            except OSError:
+                pass
+    return str(os.getpid())
+"""
+
+    async def scenario() -> None:
+        async with function(tmp_path, source) as hello:
+            before = (await hello.ask()).text
+            (replica,) = hello.platform.cluster.replicas(hello.revision)
+            with contextlib.suppress(Broken):
+                await hello.ask("/garbage")
+            await until(lambda: replica.state is ReplicaState.GONE, "its end")
+            assert (await hello.ask()).text != before
+
+    run(scenario())

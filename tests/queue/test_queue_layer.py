@@ -9,7 +9,7 @@ import pytest
 from support.queue import Layer, Response
 from upwell.functions.asgi import Message, Receive, Scope, Send
 from upwell.functions.errors import Unavailable
-from upwell.runtime.queue.layer import RequestTimedOut
+from upwell.runtime.queue.layer import AlreadyLogged, RequestTimedOut
 from upwell.runtime.testing.loop import run_fake
 
 HEAD: Message = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]}
@@ -404,8 +404,9 @@ def test_an_exception_amid_the_response_is_passed_on_so_that_the_connection_ends
     async def main() -> None:
         layer = Layer(fail, container_concurrency=1)
         response = Response()
-        with pytest.raises(ValueError, match="half a response"):
+        with pytest.raises(AlreadyLogged) as raised:
             await layer.serve(response)
+        assert str(raised.value.__cause__) == "half a response"
         assert response.messages == [HEAD, PIECE]
         assert repr(layer.layer) == "<QueueLayer [0 in flight, 1 done] <Breaker [0/1 running, 0/10 waiting]>>"
 
