@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from upwell.functions.errors import Conflict
 from upwell.runtime.testing.loop import run_fake
 from upwell.runtime.workqueue import LONGEST_RETRY_SECONDS, Controller, WorkQueue, retry_delay
 
@@ -98,3 +99,23 @@ def test_a_reconcile_that_raises_is_tried_again_and_the_others_go_on(caplog: pyt
     assert seen.count("bad") == 3
     assert seen.count("good") == 2
     assert [record.getMessage() for record in caplog.records].count("could not reconcile, will retry") == 2
+
+
+def test_two_writers_who_meet_are_no_news_but_a_conflict_that_stays_is(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        async def reconcile(key: str) -> float | None:
+            raise Conflict(f"{key} exists already")
+
+        controller = Controller("test", reconcile)
+        running = asyncio.create_task(controller.run())
+        controller.queue.add("a")
+        await asyncio.sleep(0.5)
+        assert [record.levelname for record in caplog.records if record.levelname != "DEBUG"] == ["INFO"] * 7
+        await asyncio.sleep(10)
+        assert caplog.records[-1].levelname == "WARNING"
+        assert "a exists already" in caplog.records[-1].getMessage()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    with caplog.at_level("INFO"):
+        run_fake(scenario())
