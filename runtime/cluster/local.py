@@ -55,6 +55,10 @@ from upwell.runtime.http.connect import Endpoint
 BACKLOG: Final = 4096
 """A burst may connect before the young replica accepts; a full Unix backlog would refuse at once."""
 DRAIN_MARGIN_SECONDS: Final = 5.0
+SHORT_LIFE_SECONDS: Final = 1.0
+SHORT_LIFE_PAUSE_SECONDS: Final = 0.2
+"""Before the successor of a replica that ended so soon after it was ready: one that always does must not have us
+fork without a pause. A request that waits has its replica at once all the same."""
 REPLACE_GRACE_SECONDS: Final = 10.0
 """What a replica that did not answer in time gets to finish its other requests before it is killed."""
 
@@ -116,9 +120,11 @@ class LocalCluster:
 
     def scale(self, revision: str, replicas: int, *, reason: str) -> None:
         deployed = self._deployed.get(revision)
-        if deployed is None or deployed.wanted == replicas:
+        if deployed is None or (deployed.wanted == replicas and deployed.timer is None):
             return
-        _log.info("scale", extra={"revision": revision, "from": deployed.wanted, "to": replicas, "reason": reason})
+        if deployed.wanted != replicas:
+            change = {"revision": revision, "from": deployed.wanted, "to": replicas, "reason": reason}
+            _log.info("scale", extra=change)
         deployed.wanted = replicas
         if replicas == 0:
             deployed.backoff = deployed.backoff.succeeded()
@@ -305,7 +311,7 @@ class LocalCluster:
         try:
             template = self._templates.take(deployed.source)
             running.process = template.start_replica(replica.name, listener, running)
-        except UpwellError as error:
+        except (UpwellError, OSError) as error:
             listener.close()
             self.ended(running, ExitStatus(None, None, False, str(error)))
 
@@ -353,12 +359,15 @@ class LocalCluster:
         exit = Exit(replica.revision, replica.name, status.reason, running.expected, status.was_ready)
         for observer in self._observers:
             observer.replica_exited(exit)
+        pause = 0.0
         if not running.expected:
             details = {"revision": replica.revision, "replica": replica.name, "reason": status.reason}
             _log.warning("replica ended", extra=details)
             if not status.was_ready:
                 self._start_failed(deployed, running.attempt, status.reason)
-        self._converge_after(deployed, 0.0)
+            elif replica.ready_at is not None and self._clock.now() - replica.ready_at < SHORT_LIFE_SECONDS:
+                pause = SHORT_LIFE_PAUSE_SECONDS
+        self._converge_after(deployed, pause)
         self._templates.trim()
 
     def _tell(self, replica: Replica) -> None:

@@ -114,17 +114,48 @@ def test_a_replaced_replica_gets_little_time_and_its_successor_starts_at_once() 
     assert in_cluster(scenario) == pytest.approx(10, abs=1)
 
 
-def test_a_ready_replica_that_ends_by_itself_is_started_anew_and_is_no_failed_start() -> None:
+def test_a_ready_replica_that_ends_by_itself_is_started_anew_at_once_and_is_no_failed_start() -> None:
     async def scenario(world: LocalWorld) -> None:
         await world.deploy()
+        world.scale(1)
         for _ in range(5):
-            world.scale(1)
             world.launcher.alive()[0].become_ready()
+            await asyncio.sleep(5)
             world.launcher.alive()[0].exit(3)
             await settle()
-        assert world.states() == [STARTING]
+            assert world.states() == [STARTING]
         assert world.told.failures == []
         assert not world.told.exits[0].expected
+
+    in_cluster(scenario)
+
+
+def test_one_that_ends_as_soon_as_it_is_ready_is_not_started_without_a_pause() -> None:
+    async def scenario(world: LocalWorld) -> None:
+        await world.deploy()
+        world.scale(1)
+        started = now()
+        while now() - started < 10:
+            for process in world.launcher.alive():
+                process.become_ready()
+                process.exit(3)
+            await asyncio.sleep(0.01)
+        assert 20 <= len(world.launcher.processes) <= 60
+        assert world.told.failures == []
+
+    in_cluster(scenario)
+
+
+def test_a_request_does_not_wait_for_that_pause() -> None:
+    async def scenario(world: LocalWorld) -> None:
+        await world.deploy()
+        world.scale(1)
+        world.launcher.alive()[0].become_ready()
+        world.launcher.alive()[0].exit(3)
+        await settle()
+        assert world.states() == []
+        world.scale(1)
+        assert world.states() == [STARTING]
 
     in_cluster(scenario)
 
