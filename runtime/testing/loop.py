@@ -97,6 +97,10 @@ class FakeTimeLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._job_done)
         return future
 
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """As of any loop but without a timeout: threads end in real time, and this loop's is over at once."""
+        await super().shutdown_default_executor()
+
     def _job_done(self, _: asyncio.Future[Any]) -> None:
         self._jumping.jobs -= 1
 
