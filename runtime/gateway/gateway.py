@@ -251,9 +251,11 @@ class Gateway:
             waiting.popleft().refuse(rejection)
 
     def _retire(self, replica: Replica, entry: RevisionEntry | None) -> None:
-        if entry is not None and entry.activator.remove(replica) is not None:
-            entry.reset_poke()
-            if entry.activator.waiting:
+        if entry is not None:
+            removed = entry.activator.remove(replica) is not None
+            if removed:
+                entry.reset_poke()
+            if entry.activator.waiting and (removed or not entry.activator.backends):
                 self.poke(entry)
         pool = self._pools.get(replica.name)
         if pool is None:

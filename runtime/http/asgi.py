@@ -48,9 +48,10 @@ COPIED_BYTES = 16384
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
-FAILED = (
+FAILED_BODY = b"Internal Server Error"
+FAILED_HEAD = (
     b"HTTP/1.1 500 Internal Server Error\r\ncontent-type: text/plain; charset=utf-8\r\n"
-    b"content-length: 21\r\nconnection: close\r\n\r\nInternal Server Error"
+    b"content-length: %d\r\nconnection: close\r\n\r\n" % len(FAILED_BODY)
 )
 
 
@@ -90,13 +91,14 @@ class _State(ServerState):
 class _ResponseWriter:
     """What one response sees of its transport: the head is kept until the first piece of the body is written.
 
-    uvicorn writes each body message, if it is empty too, except in answers to HEAD, which are not written here.
+    uvicorn writes each body message, if it is empty too, except in answers to HEAD: their head leaves at once.
     """
 
-    __slots__ = ("_begun", "_head", "_transport")
+    __slots__ = ("_begun", "_bodiless", "_head", "_transport")
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: asyncio.Transport, *, bodiless: bool) -> None:
         self._transport = transport
+        self._bodiless = bodiless
         self._head: bytes | None = None
         self._begun = False
 
@@ -111,6 +113,9 @@ class _ResponseWriter:
                 self._transport.writelines((head, data))
         elif data == CONTINUE:
             self._transport.write(data)
+        elif self._bodiless:
+            self._begun = True
+            self._transport.write(data)
         else:
             self._head = data
 
@@ -121,7 +126,7 @@ class _ResponseWriter:
         """Close the connection, which uvicorn does when the application has failed: 500 if nothing was sent."""
         if not self._begun:
             self._head, self._begun = None, True
-            self._transport.write(FAILED)
+            self._transport.write(FAILED_HEAD if self._bodiless else FAILED_HEAD + FAILED_BODY)
         self._transport.close()
 
 
@@ -162,8 +167,8 @@ class DrainingProtocol(HttpToolsProtocol):
         cycle = self.cycle
         if cycle is before:
             return  # an upgrade
-        if self.scope["method"] != "HEAD":
-            cycle.transport = _ResponseWriter(self.transport)  # type: ignore[assignment]  # all that a response uses
+        bodiless = self.scope["method"] == "HEAD"
+        cycle.transport = _ResponseWriter(self.transport, bodiless=bodiless)  # type: ignore[assignment]  # all it uses
         if self.server_state.draining or self._receiving_shut:
             cycle.keep_alive = False
 

@@ -46,6 +46,8 @@ from upwell.runtime.settings import setting
 
 LOCAL_DEFAULTS: Final = {"allow-zero-initial-scale": "true", "initial-scale": "0"}
 """A template that has imported the function proves more than a first replica, so none is started for it."""
+LEAST_STOP_SECONDS: Final = 0.5
+"""For replicas to run their shutdown when requests have used up the drain's time."""
 LOOPBACK: Final = ("127.0.0.1", "::1")
 FALLBACK_HOSTS: Final = ("localhost", "127.0.0.1", "[::1]")
 """What a function that is alone on the platform answers to besides its own hosts."""
@@ -205,15 +207,15 @@ class Platform:
         raise InvalidFunction(message, where=str(key))
 
     async def stop(self) -> None:
-        """Finish what is under way, end every replica, leave nothing behind."""
-        self.server.close()
-        await self.server.drain(self._clock.monotonic() + self.settings.drain_seconds)
+        """Finish what is under way, end every replica, leave nothing behind, in little over the drain's time."""
+        deadline = self._clock.monotonic() + self.settings.drain_seconds
+        await self.server.drain(deadline)
         for task in self._tasks:
             task.cancel()
         for result in await asyncio.gather(*self._tasks, return_exceptions=True):
             if isinstance(result, Exception):
                 _log.error("a loop of the platform failed", exc_info=result)
-        await self.launcher.stop(self.settings.drain_seconds)
+        await self.launcher.stop(max(LEAST_STOP_SECONDS, deadline - self._clock.monotonic()))
         await self.admin.stop()
         for listener in self._listeners:
             listener.close()

@@ -161,6 +161,19 @@ def test_a_request_under_way_is_answered_before_it_ends(tmp_path: Path, number: 
         assert port
 
 
+@pytest.mark.parametrize("handler", ["await asyncio.sleep(60)", "time.sleep(60)"], ids=["async", "blocking"])
+def test_a_request_that_does_not_end_holds_the_end_for_the_drains_time_alone(tmp_path: Path, handler: str) -> None:
+    slow = tmp_path / "slow.py"
+    slow.write_text(f"import asyncio, time\nasync def main():\n    print('asked', flush=True)\n    {handler}\n")
+    with running(tmp_path, str(slow), "--drain-seconds", "5") as run, ThreadPoolExecutor() as pool:
+        run.port()
+        answer = pool.submit(run.get, "/", "slow.default.localhost")
+        run.wait_for("asked")
+        run.process.send_signal(signal.SIGTERM)
+        assert run.process.wait(9.0) == 0, "before the time has passed twice"
+        assert isinstance(answer.exception(PATIENCE), OSError | http.client.HTTPException)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_it_can_be_ended_while_the_function_is_still_imported(tmp_path: Path) -> None:
     slow = tmp_path / "slow.py"

@@ -7,7 +7,7 @@ import pytest
 
 from support.gateway import REVISION, request, stage
 from support.http import answering, eventually, settle, silent
-from upwell.runtime.cluster.interface import ReplicaState
+from upwell.runtime.cluster.interface import Replica, ReplicaState
 from upwell.runtime.gateway.activator import RevisionLimits
 from upwell.runtime.gateway.settings import GatewaySettings
 from upwell.runtime.http.connect import Endpoint
@@ -349,3 +349,16 @@ def test_an_autoscaler_that_fails_does_not_fail_the_request(caplog: pytest.LogCa
 
     run_fake(scenario())
     assert "the autoscaler could not be poked" in [record.getMessage() for record in caplog.records]
+
+
+def test_a_starting_replica_that_is_taken_away_from_a_waiting_request_is_asked_for_again() -> None:
+    async def scenario() -> None:
+        async with stage() as on:
+            await on.client()
+            await eventually(lambda: len(on.activator.waiting) == 1)
+            young = Replica("young", REVISION, Endpoint(path="/nowhere"), ReplicaState.STARTING, 0.0)
+            pokes = len(on.told.pokes)
+            on.move(young, ReplicaState.DRAINING)
+            assert len(on.told.pokes) == pokes + 1
+
+    run_fake(scenario())

@@ -261,10 +261,12 @@ async def main(request):
 """
 
 
-def test_a_header_that_cannot_be_sent_is_a_500_and_slows_nobody(tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+def test_a_header_that_cannot_be_sent_is_a_500_and_slows_nobody(tmp_path: Path, method: str) -> None:
     async def scenario() -> list[int]:
         async with function(tmp_path, REFLECTING) as hello:
-            statuses = [(await hello.ask(path)).status for path in ("/", "/?q=a%01b", "/", "/?q=a%01b", "/")]
+            paths = ("/", "/?q=a%01b", "/", "/?q=a%01b", "/")
+            statuses = [(await hello.ask(path, method=method)).status for path in paths]
             entry = hello.platform.gateway.revisions[hello.revision]
             assert entry.counters.reasons == {}, "the replica itself has answered"
             return statuses
