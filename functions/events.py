@@ -20,7 +20,6 @@ from upwell.functions.asgi import Headers
 from upwell.functions.errors import InvalidEvent, InvalidResult
 
 Attribute = str | int | bool
-VERSIONS = ("1.0", "0.3")
 
 _NAME = re.compile(r"[a-z0-9]+")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)

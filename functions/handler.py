@@ -49,11 +49,6 @@ class Handler:
         """Threads that run the function now; those whose caller has given up are among them."""
         return self._pool.busy
 
-    @property
-    def waiting_calls(self) -> int:
-        """Sync calls that wait for a thread."""
-        return self._pool.waiting
-
     def close(self) -> None:
         """Let the threads end; waits for none of them. Idempotent."""
         self._pool.close()

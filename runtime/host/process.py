@@ -94,7 +94,6 @@ class ReplicaProcess:
         self._exit_wait = exit_wait
         self._ready = False
         self._failure = ""
-        self._unexplained = "it ended before it could say anything"
         self._channel: Channel | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -120,10 +119,6 @@ class ReplicaProcess:
             self.finish(None, "it was killed before it started")
         else:
             self._supervisor.kill_process(self.pid)
-
-    def explain(self, reason: str) -> None:
-        """Why it will never say anything: its template failed."""
-        self._unexplained = reason
 
     def finish(self, status: int | None, reason: str = "") -> None:
         """Tell of the end, once: with the wait status, or with a reason when there is none."""
@@ -168,7 +163,7 @@ class ReplicaProcess:
             self._supervisor.kill_process(self.pid)
             self.finish(None, "it closed its channel and was killed")
         else:
-            self.finish(None, self._unexplained)
+            self.finish(None, "it ended before it could say anything")
 
 
 def exit_status(status: int | None, was_ready: bool, reason: str = "") -> ExitStatus:

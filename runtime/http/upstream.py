@@ -74,10 +74,6 @@ class UpstreamPool:
         self._dropped = 0
         self._failed = 0
 
-    @property
-    def retired(self) -> bool:
-        return self._retired
-
     def take(self) -> UpstreamConnection | None:
         """The idle connection used last, or None."""
         if not self._idle:
