@@ -1,0 +1,1 @@
+"""What `upwell new` writes."""

@@ -1,0 +1,1 @@
+"""The platform's own interface: HTTP on a Unix socket, and the client that the commands use."""
