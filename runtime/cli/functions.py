@@ -1,0 +1,41 @@
+"""A local function as the Knative Service that it is, and the arguments that commands about functions share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from upwell.functions.errors import InvalidSettings
+from upwell.runtime.cluster.interface import Manifest
+
+NAMESPACE: Final = "default"
+
+
+def function_image(name: str) -> str:
+    """The image that a local function's Service names; the platform maps it to the source."""
+    return f"upwell.dev/{name}"
+
+
+def function_service(name: str, environment: Mapping[str, str], *, namespace: str = NAMESPACE) -> Manifest:
+    """The Service of a local function, whose image is `function_image(name)`."""
+    container = {
+        "image": function_image(name),
+        "env": [{"name": key, "value": value} for key, value in environment.items()],
+    }
+    return {
+        "apiVersion": "serving.knative.dev/v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"template": {"spec": {"containers": [container]}}},
+    }
+
+
+def pairs(assignments: Sequence[str], flag: str) -> dict[str, str]:
+    """NAME=VALUE arguments of `flag` as a mapping. Raises InvalidSettings for one that is not."""
+    found = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals or not name:
+            raise InvalidSettings(f"{assignment!r} is not NAME=VALUE", where=flag)
+        found[name] = value
+    return found
