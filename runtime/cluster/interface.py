@@ -146,6 +146,8 @@ class StartFailure:
     """How many in a row have failed; however many replicas an attempt started, it counts once."""
     retry_at: float
     """Unix seconds of the next attempt."""
+    traceback: str = ""
+    """What the import of its source raised, for the eyes of the one who deployed it; empty for other reasons."""
 
 
 class ClusterObserver(Protocol):

@@ -219,7 +219,7 @@ class LocalCluster:
         details = {"revision": deployed.revision, "error": str(error), "traceback": error.traceback}
         _log.info("the function cannot be loaded", extra=details)
         # The same source fails the same way: nobody need wait for a second attempt.
-        self._start_failed(deployed, attempt, str(error), certain=True)
+        self._start_failed(deployed, attempt, str(error), certain=True, traceback=error.traceback)
         deployed.set_available(False, "ImportFailed", str(error))
         self._note(deployed)
 
@@ -276,7 +276,9 @@ class LocalCluster:
         deployed.timer = None
         self._converge(deployed)
 
-    def _start_failed(self, deployed: Deployed, attempt: int, reason: str, *, certain: bool = False) -> None:
+    def _start_failed(
+        self, deployed: Deployed, attempt: int, reason: str, *, certain: bool = False, traceback: str = ""
+    ) -> None:
         if not self._is_current(deployed):
             return
         before, now = deployed.backoff, self._clock.monotonic()
@@ -285,7 +287,8 @@ class LocalCluster:
         wait = deployed.backoff.wait(now)
         if deployed.backoff is before or wait == 0.0:
             return
-        failure = StartFailure(deployed.revision, reason, deployed.backoff.failures, self._clock.now() + wait)
+        retry_at = self._clock.now() + wait
+        failure = StartFailure(deployed.revision, reason, deployed.backoff.failures, retry_at, traceback)
         for observer in self._observers:
             observer.start_failed(failure)
 
