@@ -113,9 +113,11 @@ def enter(source: FunctionSource) -> None:
 
 def describe(error: BaseException) -> Message:
     """A failed import in words, for the platform."""
-    text = "".join(traceback.format_exception(error))
     if isinstance(error, InvalidFunction):
+        cause = error.__cause__
+        text = "" if cause is None else "".join(traceback.format_exception(cause))
         return {"what": error.what, "where": error.where, "hint": error.hint, "traceback": text}
+    text = "".join(traceback.format_exception(error))
     if isinstance(error, SystemExit):
         what = f"the module exits while it is imported (sys.exit({error.code!r}))"
     else:
