@@ -37,6 +37,15 @@ _RPS_UTILIZATION = 0.7
 _CONFIG_MAP = "config-autoscaler"
 
 
+class UnusableKey(InvalidSettings):
+    """One key of the ConfigMap has a value that cannot be used, and so none of it is."""
+
+    def __init__(self, key: str, what: str, hint: str) -> None:
+        super().__init__(f"{key} {what}", where=_CONFIG_MAP, hint=hint)
+        self.key = key
+        self.fault = what
+
+
 def _whole_seconds(text: str) -> float:
     seconds = parse_seconds(text)
     if seconds != int(seconds):
@@ -183,7 +192,7 @@ class AutoscalerConfig:
 
     @classmethod
     def from_config_map(cls, data: Mapping[str, str]) -> AutoscalerConfig:
-        """The settings in a ConfigMap's `data`; raises `InvalidSettings` for an unusable one.
+        """The settings in a ConfigMap's `data`; raises `UnusableKey` for an unusable one.
 
         Keys that are absent keep their default, keys that are not ours (`_example` among them) are ignored.
         """
@@ -199,9 +208,7 @@ class AutoscalerConfig:
     def _validate(self) -> None:
         for key, holds, requirement in self._requirements():
             if not holds:
-                raise InvalidSettings(
-                    f"{key} {requirement}", where=_CONFIG_MAP, hint="Nothing was applied; correct the key."
-                )
+                raise UnusableKey(key, requirement, "Nothing was applied; correct the key.")
 
     def _requirements(self) -> list[tuple[str, bool, str]]:
         fraction = self.container_concurrency_target_fraction
@@ -368,8 +375,8 @@ def _parse(key: str, text: str, parse: Callable[[str], Any]) -> Any:
     try:
         return parse(text)
     except ValueError as error:
-        raise InvalidSettings(
-            f"{key} cannot be read: {error}", where=_CONFIG_MAP, hint=f"It is {text[:64]!r}; correct the key."
+        raise UnusableKey(
+            key, f"cannot be read: {error}", f"It is {text[:64]!r}; correct the key."
         ) from error
 
 

@@ -8,7 +8,7 @@ they stand between a held request and the replica that will answer it.
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -31,9 +31,9 @@ class ObjectKey(NamedTuple):
 
     @classmethod
     def of(cls, manifest: Manifest) -> ObjectKey:
-        """The key of `manifest`, whose metadata must carry a namespace and a name."""
+        """The key of `manifest`, whose metadata must carry a name, and a namespace unless its kind has none."""
         metadata = manifest["metadata"]
-        return cls(type_of(manifest), metadata["namespace"], metadata["name"])
+        return cls(type_of(manifest), metadata.get("namespace", ""), metadata["name"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,9 @@ SYNCED: Final = Synced.SYNCED
 class ObjectStore(Protocol):
     """Objects with optimistic concurrency, as the Kubernetes API serves them.
 
-    A manifest handed out is the caller's own copy. Writers send back the `metadata.resourceVersion` they read.
+    A manifest handed out is the caller's own copy. Writers send back the `metadata.resourceVersion` they read. A
+    write that returned is durable as far as the store is, and was not seen before; any may raise Unavailable, and
+    has changed nothing then.
     """
 
     async def get(self, key: ObjectKey) -> Manifest | None:
@@ -87,13 +89,23 @@ class ObjectStore(Protocol):
         """Replace the status alone. Raises NotFound, and Conflict when `resourceVersion` is given and stale."""
         ...
 
+    async def apply_all(self, manifests: Sequence[Manifest]) -> Sequence[Manifest]:
+        """Create each object, or update it if it exists: all of them or none. The objects as they are stored.
+
+        Raises what `update` raises, of the first that cannot be written.
+        """
+        ...
+
     async def delete(self, key: ObjectKey) -> None:
         """Remove the object and whatever names it as its controlling owner. Raises NotFound."""
         ...
 
-    def watch(self, *kinds: str) -> AsyncGenerator[ObjectChange | Synced]:
+    def watch(
+        self, *kinds: str, namespace: str | None = None, name: str | None = None
+    ) -> AsyncGenerator[ObjectChange | Synced]:
         """Every object of these kinds once, then SYNCED, then every change; ends when the iterator is closed.
 
+        `namespace` and `name` narrow it to objects of that namespace or name.
         What a watcher has not heard of by SYNCED does not exist: only then may it act on absence.
         """
         ...

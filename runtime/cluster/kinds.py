@@ -9,6 +9,9 @@ SERVICE: Final = "Service.serving.knative.dev"
 REVISION: Final = "Revision.serving.knative.dev"
 DEPLOYMENT: Final = "Deployment.apps"
 INGRESS: Final = "Ingress.networking.internal.knative.dev"
+CONFIG_MAP: Final = "ConfigMap"
+NAMESPACE: Final = "Namespace"
+"""Has no namespace itself: that of its key is empty."""
 
 
 def type_of(manifest: Mapping[str, Any]) -> str:
