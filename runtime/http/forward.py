@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 from upwell.runtime.http.chunks import encode_chunk
 from upwell.runtime.http.exchange import Exchange
@@ -73,19 +73,7 @@ def forward(
 
     Raises RuntimeError when the body is not replayable any more, or another attempt is still under way.
     """
-    forwarding = Forwarding(exchange, pool, add, drop, observer)
-    exchange.watch(forwarding)
-    if exchange.finished:
-        asyncio.get_running_loop().call_soon(forwarding.gone)
-        return forwarding
-    connection = pool.take()
-    if connection is not None:
-        forwarding.connected(connection)
-        return forwarding
-    refusal = pool.wait(forwarding)
-    if refusal:
-        asyncio.get_running_loop().call_soon(forwarding.connect_failed, refusal)
-    return forwarding
+    return Forwarding(exchange, pool, add, drop, observer).start()
 
 
 def encode_request(request: RequestHead, add: Headers, drop: frozenset[bytes]) -> bytes:
@@ -149,6 +137,26 @@ class Forwarding:
         state = "done" if self._done else "waiting" if self._connection is None else "sent"
         return f"<Forwarding to {self._pool.endpoint} [{state}, status {self._status}]>"
 
+    def start(self) -> Self:
+        """Take a connection or wait for one; called once. Raises as `forward` does."""
+        exchange, pool = self._exchange, self._pool
+        exchange.watch(self)
+        if exchange.finished:
+            asyncio.get_running_loop().call_soon(self.gone)
+            return self
+        connection = pool.take()
+        if connection is not None:
+            self.connected(connection)
+            return self
+        refusal = pool.wait(self)
+        if refusal:
+            asyncio.get_running_loop().call_soon(self.connect_failed, refusal)
+        return self
+
+    def encode_head(self) -> bytes:
+        """The head that goes to the back end."""
+        return encode_request(self._exchange.request, self._add, self._drop)
+
     def cancel(self) -> None:
         """Give up: the upstream connection is closed and the outcome is CANCELLED, told before this returns.
 
@@ -177,7 +185,7 @@ class Forwarding:
         self._reused = connection.served > 0
         exchange = self._exchange
         request = exchange.request
-        head = encode_request(request, self._add, self._drop)
+        head = self.encode_head()
         connection.begin(self, request.method == b"HEAD")
         if request.framing is BodyFraming.NONE:
             self._request_complete = True
