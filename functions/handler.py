@@ -49,6 +49,11 @@ class Handler:
         """Threads that run the function now; those whose caller has given up are among them."""
         return self._pool.busy
 
+    @property
+    def abandoned_threads(self) -> int:
+        """Those of them whose caller has given up."""
+        return self._pool.abandoned
+
     def close(self) -> None:
         """Let the threads end; waits for none of them. Idempotent."""
         self._pool.close()

@@ -237,7 +237,7 @@ class Replica:
             self._reporter.stats,
             TimerWheel(loop),
             self._clock,
-            handler_is_async=function.handler.is_async,
+            abandoned=lambda: function.handler.abandoned_threads,
             woke=self._woke,
             stuck=self._stuck,
         )

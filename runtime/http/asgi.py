@@ -143,10 +143,12 @@ class DrainingProtocol(HttpToolsProtocol):
             self.begin_drain()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell a request that waits for its turn that nobody waits for it."""
+        """Tell a request whose response is not complete that nobody waits for it."""
         super().connection_lost(exc)
         cycle = self._current()
-        gone: Callable[[], None] | None = cast(Scope, cycle.scope).get(GONE) if cycle is not None else None
+        if cycle is None or cycle.response_complete:
+            return
+        gone: Callable[[], None] | None = cast(Scope, cycle.scope).get(GONE)
         if gone is not None:
             gone()
 

@@ -3,9 +3,10 @@
 From outside to inside: probes, accounting, the request timeout, the breaker, the error boundary, the handler. A
 request that is well costs one dictionary of its headers, two readings of the clock, a timer and one call around
 each message; it gets no task of its own. Only a request whose time is up does: its 504 goes out at once, whatever
-the handler does, and then the handler is cancelled. What a sync handler's thread does cannot be ended, so it is
-told as stuck. A response begins with the first message of its body, its head being held until then, as ASGI asks:
-a handler that fails or takes too long before it is answered for in full.
+the handler does, and then the handler is cancelled. What has not ended a while after that is told as stuck: a
+handler that swallows its cancellation, or a thread, which nothing can end. A response begins with the first
+message of its body, its head being held until then, as ASGI asks: a handler that fails or takes too long before it
+is answered for in full.
 
 One layer belongs to one event loop. Accounting follows Knative: a request counts from its arrival, time in the
 breaker's queue included, until its handler has ended.
@@ -20,7 +21,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from upwell.autoscaler.stats import RequestStats
-from upwell.functions.asgi import GONE, Application, Message, Receive, Scope, Send
+from upwell.functions.asgi import DEADLINE, GONE, Application, Message, Receive, Scope, Send
 from upwell.functions.errors import UpwellError
 from upwell.runtime.clock import Clock
 from upwell.runtime.queue import probes
@@ -59,9 +60,11 @@ class Invocation:
         "cutting",
         "done",
         "gone",
+        "is_stuck",
         "layer",
         "sent_at",
         "status",
+        "stuck_timer",
         "task",
         "timers",
         "truncated",
@@ -83,6 +86,8 @@ class Invocation:
         """The server refused the head: no other can follow it, and nothing has been sent."""
         self.gone = False
         self.done = False
+        self.is_stuck = False
+        self.stuck_timer: Timer | None = None
 
     async def send(self, message: Message) -> None:
         """The handler's `send`. Raises RequestTimedOut once the request's time is up."""
@@ -140,7 +145,19 @@ class Invocation:
     def look_stuck(self) -> None:
         """The handler was cancelled a while ago."""
         if not self.done:
+            self.is_stuck = True
+            self.layer.overdue += 1
+        if self.layer.stuck_calls:
             self.layer.stuck()
+
+    def end(self) -> None:
+        """The handler has ended, though maybe not its thread."""
+        self.done = True
+        for timer in self.timers:
+            timer.cancel()
+        if self.stuck_timer is not None and not self.layer.stuck_calls:
+            self.stuck_timer.cancel()
+        self.layer.overdue -= self.is_stuck
 
     async def cut(self) -> None:
         """Tell the client of the timeout, then end the handler."""
@@ -158,8 +175,8 @@ class Invocation:
 
 
 class QueueLayer:
-    """Wraps `app`. `woke` is called when a request arrives after silence, `stuck` for a handler that cannot be
-    ended; `handler_is_async` says whether cancelling it ends it."""
+    """Wraps `app`. `woke` is called when a request arrives after silence, `stuck` when one that was cut off is
+    still running a while later; `abandoned` says how many threads run calls that nobody waits for."""
 
     def __init__(
         self,
@@ -169,7 +186,7 @@ class QueueLayer:
         timers: TimerWheel,
         clock: Clock,
         *,
-        handler_is_async: bool = True,
+        abandoned: Callable[[], int] = lambda: 0,
         woke: Callable[[], None] = lambda: None,
         stuck: Callable[[], None] = lambda: None,
     ) -> None:
@@ -184,14 +201,20 @@ class QueueLayer:
         self.draining = False
         self.silent = True
         self.stuck = stuck
+        self.overdue = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timeout = settings.timeout_seconds
         self._start_timeout = settings.response_start_timeout_seconds
-        self._handler_is_async = handler_is_async
+        self._abandoned = abandoned
         self._woke = woke
 
     def __repr__(self) -> str:
         return f"<QueueLayer [{self.stats.in_flight} in flight, {self.metrics.total} done] {self.breaker or ''}>"
+
+    @property
+    def stuck_calls(self) -> int:
+        """Calls that run although their time was up: they end some day, or with the process."""
+        return self.overdue + self._abandoned()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, WebSocket or lifespan."""
@@ -226,8 +249,8 @@ class QueueLayer:
             loop = self._loop = asyncio.get_running_loop()
         # Told its loop, current_task need not look for it, which on Python 3.11 is a system call.
         invocation = Invocation(self, send, started, asyncio.current_task(loop))
-        timers = invocation.timers
-        timers.append(self.timers.schedule(self._timeout, invocation.time_up))
+        invocation.timers.append(self.timers.schedule(self._timeout, invocation.time_up))
+        scope[DEADLINE] = (clock, started + self._timeout)
         if self._start_timeout or self.idle_timeout:
             self._set_further_timers(invocation)
         try:
@@ -243,9 +266,7 @@ class QueueLayer:
             if invocation.cutting is None:
                 await self._failed(invocation, error)
         finally:
-            invocation.done = True
-            for timer in timers:
-                timer.cancel()
+            invocation.end()
             try:
                 if invocation.cutting is not None:
                     await self._cut(invocation, invocation.cutting)
@@ -302,10 +323,8 @@ class QueueLayer:
     def expire(self, invocation: Invocation) -> asyncio.Task[None]:
         """Answer for a request whose time is up, in a task that ends within `FLUSH_SECONDS`."""
         self.metrics.timeouts += 1
-        if invocation.admitted and not self._handler_is_async:
-            self.stuck()
-        elif invocation.admitted:
-            invocation.timers.append(self.timers.schedule(self.settings.cancel_seconds, invocation.look_stuck))
+        if invocation.admitted:
+            invocation.stuck_timer = self.timers.schedule(self.settings.cancel_seconds, invocation.look_stuck)
         return asyncio.get_running_loop().create_task(invocation.cut(), name="request-timeout")
 
     async def _cut(self, invocation: Invocation, cutting: asyncio.Task[None]) -> None:

@@ -304,18 +304,29 @@ def test_a_handler_that_swallows_its_cancellation_is_answered_for_and_told_as_st
         assert (response.status, response.is_whole) == (504, True)
         assert (layer.told.stuck, layer.stats.in_flight) == (0, 1)
         await asyncio.sleep(1)
-        assert layer.told.stuck == 1
+        assert (layer.told.stuck, layer.layer.stuck_calls) == (1, 1)
         await task
+        assert layer.layer.stuck_calls == 0
         assert asyncio.get_running_loop().time() - began == pytest.approx(31, abs=0.1)
         assert len(response.messages) == 2
 
     run_fake(main())
 
 
-def test_a_sync_handler_whose_time_is_up_is_told_as_stuck_since_its_thread_goes_on() -> None:
+def test_a_thread_that_goes_on_after_its_requests_time_is_told_as_stuck_a_while_later() -> None:
+    threads = 1
+
     async def main() -> None:
-        layer = Layer(never_end, handler_is_async=False, timeout_seconds=1)
+        nonlocal threads
+        layer = Layer(never_end, abandoned=lambda: threads, timeout_seconds=1)
         assert (await layer.request()).status == 504
+        assert (layer.told.stuck, layer.layer.stuck_calls, layer.stats.in_flight) == (0, 1, 0)
+        await asyncio.sleep(1.1)
+        assert (layer.told.stuck, layer.layer.stuck_calls) == (1, 1)
+        threads = 0
+        assert (await layer.request()).status == 504
+        assert (layer.layer.stuck_calls, layer.wheel.statistics().pending) == (0, 0)
+        await asyncio.sleep(1.1)
         assert layer.told.stuck == 1
 
     run_fake(main())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,7 +63,7 @@ class Response:
 class Layer:
     """A queue layer under test. Made in a running loop."""
 
-    def __init__(self, app: Application, *, handler_is_async: bool = True, **settings: Any) -> None:
+    def __init__(self, app: Application, *, abandoned: Callable[[], int] = lambda: 0, **settings: Any) -> None:
         loop = asyncio.get_running_loop()
         self.told = Told()
         self.stats = RequestStats(loop.time())
@@ -74,7 +74,7 @@ class Layer:
             self.stats,
             self.wheel,
             LoopClock(),
-            handler_is_async=handler_is_async,
+            abandoned=abandoned,
             woke=self._woke,
             stuck=self._stuck,
         )
