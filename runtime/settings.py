@@ -1,8 +1,8 @@
 """One settings object a role; flags, environment variables and documentation are derived from it.
 
 A role's settings are a frozen dataclass whose fields are made with `setting`: the default and the sentence that
-explains it stand in one place. `from_environment` reads `UPWELL_<FIELD>`; the command turns each field into a
-flag of the same name with dashes.
+explains it stand in one place. `from_environment` reads `UPWELL_<FIELD>`, or the variable that `setting` names;
+the command turns each field into a flag of the same name with dashes.
 """
 
 from __future__ import annotations
@@ -19,9 +19,19 @@ Settings = TypeVar("Settings")
 PREFIX = "UPWELL_"
 
 
-def setting(default: Any, explanation: str, *, least: float | None = None, most: float | None = None) -> Any:
-    """A field with its default, what it means, why this default included, and the bounds of a number."""
-    metadata = {"explanation": explanation, "least": least, "most": most}
+def setting(
+    default: Any,
+    explanation: str,
+    *,
+    least: float | None = None,
+    most: float | None = None,
+    variable: str | None = None,
+) -> Any:
+    """A field with its default, what it means, why this default included, and the bounds of a number.
+
+    `variable` is the environment variable where others have named it already.
+    """
+    metadata = {"explanation": explanation, "least": least, "most": most, "named": variable}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -36,6 +46,7 @@ class Option:
     explanation: str
     least: float | None = None
     most: float | None = None
+    named: str | None = None
 
     @property
     def flag(self) -> str:
@@ -45,7 +56,7 @@ class Option:
     @property
     def variable(self) -> str:
         """The environment variable."""
-        return PREFIX + self.name.upper()
+        return self.named or PREFIX + self.name.upper()
 
     def parse(self, text: str, where: str) -> Any:
         """The value in `text`; raises InvalidSettings with `where`."""

@@ -1,15 +1,17 @@
 """The breaker: how many requests run in one replica at once, and how many may wait for that.
 
 Hard `containerConcurrency` with a queue of ten times as many, as Knative's queue-proxy has it; what exceeds both
-is refused. Waiting requests are admitted in the order in which they came. One that is cancelled while it waits
-leaves the queue; one that is cancelled just as it is admitted passes its slot on. One breaker belongs to one event
-loop and is used from its thread only.
+is refused. Waiting requests are admitted in the order in which they came. They wait in a task (`enter`), or with a
+callback where there is none (`wait`, `forget`). One that is cancelled while it waits leaves the queue; one that is
+cancelled just as it is admitted passes its slot on. One breaker belongs to one event loop and is used from its
+thread only.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 QUEUE_FACTOR = 10
@@ -41,7 +43,7 @@ class Breaker:
         self._concurrency = concurrency
         self._queue_depth = QUEUE_FACTOR * concurrency if queue_depth is None else queue_depth
         self._running = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: OrderedDict[object, Callable[[], bool]] = OrderedDict()
 
     def __repr__(self) -> str:
         return (
@@ -64,24 +66,41 @@ class Breaker:
         """Take a slot, waiting for it in the queue. Raises QueueFull when the queue is full."""
         if self.try_enter():
             return
-        if len(self._waiting) >= self._queue_depth:
-            raise QueueFull
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+
+        def admitted() -> bool:
+            if turn.cancelled():
+                return False
+            turn.set_result(None)
+            return True
+
+        self.wait(turn, admitted)
         try:
             await turn
         except asyncio.CancelledError:
             if not turn.cancelled():
                 self.leave()
-            elif turn in self._waiting:
-                self._waiting.remove(turn)
+            else:
+                self.forget(turn)
             raise
+
+    def wait(self, who: object, admitted: Callable[[], bool]) -> None:
+        """Queue `who`; `admitted` is called once it holds a slot, and says whether it still wants it.
+
+        Raises QueueFull when the queue is full.
+        """
+        if len(self._waiting) >= self._queue_depth:
+            raise QueueFull
+        self._waiting[who] = admitted
+
+    def forget(self, who: object) -> None:
+        """Let `who` wait no longer. Does nothing when it does not wait."""
+        self._waiting.pop(who, None)
 
     def leave(self) -> None:
         """Give a slot back; the request that has waited longest takes it over."""
         while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.cancelled():
-                turn.set_result(None)
+            _, admitted = self._waiting.popitem(last=False)
+            if admitted():
                 return
         self._running -= 1

@@ -8,7 +8,7 @@ the replica drains tell senders to stop.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from upwell.functions.asgi import Headers, Send
 
@@ -35,23 +35,34 @@ def is_probe_agent(headers: Mapping[bytes, bytes]) -> bool:
 
 def answer(headers: Mapping[bytes, bytes], *, draining: bool) -> ProbeAnswer | None:
     """What to answer; None for a request that is the handler's after all."""
-    mark = headers.get(MARK, b"")
-    if is_probe_agent(headers):
+    agent = headers.get(b"user-agent", b"")
+    return answer_to(agent, headers.get(MARK, b""), headers.get(HASH, b""), draining=draining)
+
+
+def answer_to(agent: bytes, mark: bytes, digest: bytes, *, draining: bool) -> ProbeAnswer | None:
+    """The same for the values of `User-Agent`, `K-Network-Probe` and `K-Network-Hash`; empty when absent."""
+    if agent.startswith(_AGENTS):
+        if draining:
+            return _text(503, b"shutting down\n")
         if mark != b"queue":
             return _text(400, b"unexpected probe header value: " + mark + b"\n")
-        return _text(503, b"shutting down\n") if draining else _text(200, b"queue")
+        return READY
     if mark != b"probe":
         return None
     if draining:
         return _text(503, b"shutting down\n")
-    if not headers.get(HASH):
+    if not digest:
         return _text(400, b'a probe request must contain a non-empty "K-Network-Hash" header\n')
-    return ProbeAnswer(200, [(HASH, headers[HASH]), (b"content-length", b"0")], b"")
+    return ProbeAnswer(200, [(HASH, digest), (b"content-length", b"0")], b"")
 
 
 def _text(status: int, body: bytes) -> ProbeAnswer:
     headers = [_TEXT, (b"content-length", b"%d" % len(body))]
     return ProbeAnswer(status, headers if status == 200 else [*headers, _NO_SNIFFING], body)
+
+
+READY: Final = _text(200, b"queue")
+"""What a probe gets that asks for the queue, where the handler is known to be ready."""
 
 
 async def send_answer(send: Send, answer: ProbeAnswer) -> None:
