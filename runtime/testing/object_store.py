@@ -204,6 +204,60 @@ async def check_a_write_that_changes_nothing_wakes_nobody(store: ObjectStore) ->
         assert (await _next(changes)).manifest is None
 
 
+async def check_a_watch_can_be_of_one_namespace_or_one_name(store: ObjectStore) -> None:
+    """It tells of nothing else, neither of what is there nor of what changes."""
+    here, there = service("hello"), service("hello")
+    there["metadata"]["namespace"] = "elsewhere"
+    for manifest in (here, there, service("other")):
+        await store.create(manifest)
+    async with (
+        contextlib.aclosing(store.watch(SERVICE, namespace="default", name="hello")) as of_one,
+        contextlib.aclosing(store.watch(SERVICE, namespace="elsewhere")) as of_namespace,
+        contextlib.aclosing(store.watch(SERVICE, name="hello")) as of_name,
+        contextlib.aclosing(store.watch(SERVICE, namespace="default", name="absent")) as of_nothing,
+    ):
+        assert await _until_synced(of_one) == ["hello"]
+        assert await _until_synced(of_namespace) == ["hello"]
+        assert await _until_synced(of_name) == ["hello", "hello"]
+        assert await _until_synced(of_nothing) == []
+        await store.delete(ObjectKey(SERVICE, "default", "other"))
+        await store.delete(ObjectKey.of(there))
+        await store.delete(ObjectKey.of(here))
+        await store.create(service("absent"))
+        assert await _next(of_one) == ObjectChange(ObjectKey.of(here), None)
+        assert await _next(of_namespace) == ObjectChange(ObjectKey.of(there), None)
+        assert await _next(of_name) == ObjectChange(ObjectKey.of(there), None)
+        assert await _next(of_name) == ObjectChange(ObjectKey.of(here), None)
+        assert (await _next(of_nothing)).key.name == "absent"
+
+
+async def check_what_is_applied_together_is_written_together_or_not_at_all(store: ObjectStore) -> None:
+    """New objects are created, those that exist updated; one that is refused takes the others with it."""
+    stale = await store.create(service("a"))
+    current = await store.update(stale | {"spec": service("a", "second")["spec"]})
+    await _raises(Conflict, store.apply_all([service("b"), stale | {"spec": service("a", "third")["spec"]}]))
+    assert await store.list(SERVICE) == [current]
+    a, b = await store.apply_all([current | {"spec": service("a", "third")["spec"]}, service("b")])
+    assert (a["metadata"]["generation"], b["metadata"]["generation"]) == (3, 1)
+    assert a["metadata"]["uid"] == stale["metadata"]["uid"]
+    assert await store.list(SERVICE) == [a, b]
+    assert list(await store.apply_all([a, b])) == [a, b]
+    assert list(await store.apply_all([])) == []
+
+
+async def check_of_writers_who_meet_one_wins(store: ObjectStore) -> None:
+    """Also when none has waited for another: all others are refused, and what is stored is the winner's."""
+    created = await store.create(service("hello"))
+    writes = (store.update(created | {"spec": service("hello", f"image-{n}")["spec"]}) for n in range(10))
+    results = await asyncio.gather(*writes, return_exceptions=True)
+    (written,) = (result for result in results if isinstance(result, dict))
+    assert sum(isinstance(result, Conflict) for result in results) == len(results) - 1
+    assert await _present(store, ObjectKey.of(created)) == written
+    attempts = (store.create(service("new", f"image-{n}")) for n in range(10))
+    results = await asyncio.gather(*attempts, return_exceptions=True)
+    assert sum(isinstance(result, Conflict) for result in results) == len(results) - 1
+
+
 Check = Callable[[ObjectStore], Awaitable[None]]
 
 CHECKS: Final[tuple[Check, ...]] = (
@@ -221,6 +275,9 @@ CHECKS: Final[tuple[Check, ...]] = (
     check_a_watch_of_nothing_is_synced_at_once,
     check_a_slow_watcher_sees_the_latest_state,
     check_a_write_that_changes_nothing_wakes_nobody,
+    check_a_watch_can_be_of_one_namespace_or_one_name,
+    check_what_is_applied_together_is_written_together_or_not_at_all,
+    check_of_writers_who_meet_one_wins,
 )
 
 

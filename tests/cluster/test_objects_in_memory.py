@@ -10,6 +10,7 @@ from upwell.functions.errors import Conflict
 from upwell.runtime.cluster.interface import SYNCED, ObjectChange, ObjectKey, ObjectStore
 from upwell.runtime.cluster.kinds import REVISION, SERVICE, type_of
 from upwell.runtime.cluster.memory import MemoryStore
+from upwell.runtime.cluster.watching import decode
 from upwell.runtime.testing.clock import FakeClock
 from upwell.runtime.testing.object_store import CHECKS, Check, check_object_store, owned, service
 
@@ -99,10 +100,7 @@ def test_a_change_of_what_was_there_is_told_before_the_mark() -> None:
 
 def test_a_list_by_label_decodes_what_it_finds_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a reconcile costs must not grow with what others have deployed."""
-    from upwell.runtime.cluster import memory
-
     decoded = []
-    decode = memory.decode
 
     def counting(data: bytes) -> dict[str, object]:
         decoded.append(data)
@@ -113,7 +111,8 @@ def test_a_list_by_label_decodes_what_it_finds_and_nothing_else(monkeypatch: pyt
         for number in range(50):
             owner = await objects.create(service(f"hello-{number}"))
             await objects.create(owned(owner, f"hello-{number}-00001"))
-        monkeypatch.setattr(memory, "decode", counting)
+        monkeypatch.setattr("upwell.runtime.cluster.journaled.decode", counting)
+        monkeypatch.setattr("upwell.runtime.cluster.transaction.decode", counting)
         found = await objects.list(REVISION, "default", labels={"serving.knative.dev/service": "hello-7"})
         assert [revision["metadata"]["name"] for revision in found] == ["hello-7-00001"]
         assert len(decoded) == 1
