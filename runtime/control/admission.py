@@ -1,0 +1,320 @@
+"""Which manifests the platform takes, and what becomes of them: pure, before anything is written.
+
+`validate` looks at a manifest alone: its kind, its fields, what Knative's webhook would refuse or fill in, and
+what this machine cannot honour. `settle` puts it beside the object that is stored. `admit` is both. What a printed
+object carries of the platform's own (its status, uid, versions) is left out of it, so that what `get -o yaml`
+prints can be applied again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ValidationError
+
+from upwell.autoscaler.annotations import validate_annotations
+from upwell.autoscaler.spec import AutoscalerConfig
+from upwell.functions.api.core import ConfigMap, Namespace
+from upwell.functions.api.meta import Fault, faults
+from upwell.functions.api.serving import Defaults, Service, with_defaults
+from upwell.functions.errors import InvalidFunction, InvalidInput
+from upwell.runtime.cluster.interface import Manifest, ObjectKey
+from upwell.runtime.cluster.kinds import NAMESPACE, SERVICE, type_of
+from upwell.runtime.cluster.reference import SOURCE_ANNOTATION, SourceReference, read_reference
+from upwell.runtime.control.config import CONFIG_MAPS, CONFIG_NAMESPACE, ConfigLayers, check_config_map
+from upwell.runtime.control.honoured import not_honoured
+
+SIZE_LIMIT: Final = 1024 * 1024
+"""Bytes of one object as JSON: what a cluster's API server takes at the least."""
+DEPTH_LIMIT: Final = 100
+
+_MODELS: Final[Mapping[tuple[str, str], type[BaseModel]]] = {
+    ("serving.knative.dev/v1", "Service"): Service,
+    ("v1", "ConfigMap"): ConfigMap,
+    ("v1", "Namespace"): Namespace,
+}
+_TAKEN: Final = "Service (serving.knative.dev/v1), ConfigMap (v1) and Namespace (v1)"
+_SET_BY_PLATFORM: Final = (
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "managedFields",
+    "selfLink",
+)
+_AUTOSCALING: Final = "autoscaling.knative.dev/"
+_TEMPLATE_ANNOTATIONS: Final = ("spec", "template", "metadata", "annotations")
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+Action = Literal["created", "configured", "unchanged"]
+
+
+class Refused(InvalidInput):
+    """A manifest that the platform does not take. `faults` are in the order of their fields."""
+
+    def __init__(self, index: int, found: Iterable[Fault]) -> None:
+        first, *others = found
+        hint = "\n  ".join(f"{fault.field}: {fault.message}" for fault in others)
+        super().__init__(first.message, where=first.field, hint=hint)
+        self.index = index
+        """Which manifest of the batch."""
+        self.faults = (first, *others)
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionContext:
+    """What admission depends on besides the manifest."""
+
+    defaults: Defaults = field(default_factory=Defaults)
+    autoscaler: AutoscalerConfig = field(default_factory=AutoscalerConfig)
+    layers: ConfigLayers = field(default_factory=ConfigLayers)
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """The annotation that says what runs it, by image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A manifest that may be stored: complete, and rid of what is the platform's to say."""
+
+    manifest: Manifest
+    warnings: tuple[str, ...]
+
+    @property
+    def image(self) -> str | None:
+        """The image of a Service."""
+        if type_of(self.manifest) != SERVICE:
+            return None
+        return str(self.manifest["spec"]["template"]["spec"]["containers"][0]["image"])
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """An object as it is to be stored, and what that does."""
+
+    manifest: Manifest
+    action: Action
+    warnings: tuple[str, ...]
+
+
+def admit(manifest: object, existing: Manifest | None, context: AdmissionContext, *, index: int = 0) -> Admitted:
+    """The object to store for `manifest` in the place of `existing`. Raises Refused with `index`."""
+    declared = validate(manifest, context, index=index)
+    image = declared.image
+    return settle(declared, existing, context.sources.get(image) if image else None, index=index)
+
+
+def key_of(manifest: object, *, index: int = 0) -> ObjectKey:
+    """The key of a manifest's object. Raises Refused when it names none that the platform takes."""
+    _model_of(manifest, index)
+    assert isinstance(manifest, dict), "has a kind"
+    metadata = manifest.get("metadata")
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    if not isinstance(metadata, dict) or not isinstance(name, str) or not name:
+        path = ("metadata", "name") if isinstance(metadata, dict) else ("metadata",)
+        raise Refused(index, [Fault(path, "required, but missing")])
+    namespace = metadata.get("namespace") or "default"
+    if not isinstance(namespace, str):
+        raise Refused(index, [Fault(("metadata", "namespace"), "must be a string")])
+    kind = type_of(manifest)
+    return ObjectKey(kind, "" if kind == NAMESPACE else namespace, name)
+
+
+# The manifest alone
+
+
+def validate(manifest: object, context: AdmissionContext, *, index: int = 0) -> Declared:
+    """The manifest as an object: checked, with Knative's defaults filled in. Raises Refused with `index`."""
+    _check_size(manifest, index)
+    model = _model_of(manifest, index)
+    assert isinstance(manifest, dict), "has a kind"
+    try:
+        resource = model.model_validate(_own_part(manifest), context=context.defaults)
+    except ValidationError as error:
+        raise Refused(index, faults(error)) from error
+    if isinstance(resource, Service):
+        return _declared_service(resource, context, index)
+    if isinstance(resource, ConfigMap):
+        return _declared_config_map(resource, context, index)
+    assert isinstance(resource, Namespace), "one of the models"
+    declared = resource.to_manifest()
+    del declared["metadata"]["namespace"]
+    return Declared(declared, ())
+
+
+def _model_of(manifest: object, index: int) -> type[BaseModel]:
+    if not isinstance(manifest, dict):
+        raise Refused(index, [Fault((), "not an object, which is a mapping")])
+    version, kind = manifest.get("apiVersion"), manifest.get("kind")
+    for name, value in (("apiVersion", version), ("kind", kind)):
+        if not isinstance(value, str) or not value:
+            message = "required, but missing" if value in (None, "") else "must be a string"
+            raise Refused(index, [Fault((name,), message)])
+    model = _MODELS.get((str(version), str(kind)))
+    if model is None:
+        near = [known for known, name in _MODELS if name == kind]
+        message = f"must be {near[0]} for a {kind} here" if near else f"taken are {_TAKEN}, not {kind} ({version})"
+        raise Refused(index, [Fault(("apiVersion",) if near else ("kind",), message)])
+    return model
+
+
+def _own_part(manifest: dict[str, Any]) -> dict[str, Any]:
+    """The manifest without what the platform says of its objects."""
+    own = {name: value for name, value in manifest.items() if name != "status"}
+    metadata = own.get("metadata")
+    if isinstance(metadata, dict):
+        own["metadata"] = {name: value for name, value in metadata.items() if name not in _SET_BY_PLATFORM}
+        if not metadata.get("namespace"):
+            own["metadata"].pop("namespace", None)
+    return own
+
+
+def _check_size(manifest: object, index: int) -> None:
+    """Refuse what is no JSON that can be stored: too deep, too large, with text that is none."""
+    level, depth = [manifest], 0
+    while level := [inner for each in level for inner in _inner(each)]:
+        depth += 1
+        if depth > DEPTH_LIMIT:
+            raise Refused(index, [Fault((), f"nested deeper than {DEPTH_LIMIT}")])
+    try:
+        size = len(json.dumps(manifest, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode())
+    except (TypeError, ValueError) as error:
+        raise Refused(index, [Fault((), "holds what JSON has no form for")]) from error
+    if size > SIZE_LIMIT:
+        raise Refused(index, [Fault((), f"an object may have {SIZE_LIMIT >> 20} MiB, not {size} bytes")])
+
+
+def _inner(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+def _declared_service(service: Service, context: AdmissionContext, index: int) -> Declared:
+    declared = with_defaults(service, context.defaults).to_manifest()
+    found, warnings = not_honoured(declared)
+    metadata = declared["spec"]["template"].get("metadata", {})
+    annotations = metadata.get("annotations", {})
+    found += [
+        Fault((*_TEMPLATE_ANNOTATIONS, key), problem)
+        for key, problem in validate_annotations(annotations, context.autoscaler)
+    ]
+    found += [
+        Fault(("metadata", "annotations", key), "counts only in spec.template.metadata.annotations; move it there")
+        for key in declared["metadata"].get("annotations", {})
+        if key.startswith(_AUTOSCALING)
+    ]
+    if SOURCE_ANNOTATION in annotations:
+        found += _source_faults(annotations)
+    if found:
+        raise Refused(index, found)
+    return Declared(declared, tuple(warnings))
+
+
+def _source_faults(annotations: Mapping[str, str]) -> Iterable[Fault]:
+    try:
+        reference = read_reference(annotations, "")
+    except InvalidFunction as error:
+        yield Fault((*_TEMPLATE_ANNOTATIONS, SOURCE_ANNOTATION), error.what)
+        return
+    if isinstance(reference, SourceReference) and not _DIGEST.fullmatch(str(reference.bundle)):
+        yield Fault((*_TEMPLATE_ANNOTATIONS, SOURCE_ANNOTATION), "its bundle is not named by a digest")
+
+
+def _declared_config_map(config_map: ConfigMap, context: AdmissionContext, index: int) -> Declared:
+    declared = config_map.to_manifest()
+    metadata = declared["metadata"]
+    if metadata["name"] not in CONFIG_MAPS:
+        message = f"taken are {', '.join(CONFIG_MAPS)} in {CONFIG_NAMESPACE}, not {metadata['name']!r}"
+        raise Refused(index, [Fault(("metadata", "name"), message)])
+    if metadata["namespace"] != CONFIG_NAMESPACE:
+        message = f"must be {CONFIG_NAMESPACE} for {metadata['name']}, not {metadata['namespace']!r}"
+        raise Refused(index, [Fault(("metadata", "namespace"), message)])
+    findings = check_config_map(metadata["name"], declared.get("data", {}), context.layers)
+    if findings.faults:
+        raise Refused(index, [Fault(("data", key), what) for key, what in findings.faults.items()])
+    return Declared(declared, tuple(findings.warnings))
+
+
+# The manifest beside what is stored
+
+
+def settle(declared: Declared, existing: Manifest | None, source: str | None, *, index: int = 0) -> Admitted:
+    """What is to be stored in the place of `existing`.
+
+    `source` is the annotation that says what runs a Service's image now; None keeps the one that the manifest, or
+    the stored Service with the same image, has. Raises Refused with `index` for a template that changes while the
+    name given to its revision stays.
+    """
+    manifest = declared.manifest
+    if type_of(manifest) == SERVICE:
+        _set_source(manifest, existing, source)
+    if existing is None:
+        return Admitted(manifest, "created", declared.warnings)
+    if type_of(manifest) == SERVICE:
+        _check_revision_name(manifest, existing, index)
+    action: Action = "unchanged" if _declares(manifest) == _declares(existing) else "configured"
+    kept = existing["metadata"]
+    held = {name: kept[name] for name in (*_SET_BY_PLATFORM, "finalizers", "ownerReferences") if name in kept}
+    merged = {**held, **manifest["metadata"]}
+    # Written over whatever the platform noted meanwhile: a manifest names no version that it was made from.
+    merged.pop("resourceVersion", None)
+    status = {"status": existing["status"]} if "status" in existing else {}
+    return Admitted({**manifest, "metadata": merged, **status}, action, declared.warnings)
+
+
+def _declares(manifest: Manifest) -> tuple[object, ...]:
+    metadata = manifest["metadata"]
+    fields = tuple(manifest.get(name) or {} for name in ("spec", "data", "binaryData", "immutable"))
+    return (*fields, metadata.get("labels") or {}, metadata.get("annotations") or {})
+
+
+def _set_source(manifest: Manifest, existing: Manifest | None, source: str | None) -> None:
+    template = manifest["spec"]["template"]
+    annotations = template.get("metadata", {}).get("annotations", {})
+    if source is None:
+        source = annotations.get(SOURCE_ANNOTATION) or _kept_source(manifest, existing)
+    if source is not None:
+        metadata = template.get("metadata", {})
+        template["metadata"] = {**metadata, "annotations": {**annotations, SOURCE_ANNOTATION: source}}
+
+
+def _kept_source(manifest: Manifest, existing: Manifest | None) -> str | None:
+    if existing is None:
+        return None
+    before, after = existing["spec"]["template"], manifest["spec"]["template"]
+    if before["spec"]["containers"][0]["image"] != after["spec"]["containers"][0]["image"]:
+        return None
+    kept: str | None = before.get("metadata", {}).get("annotations", {}).get(SOURCE_ANNOTATION)
+    return kept
+
+
+def _check_revision_name(manifest: Manifest, existing: Manifest, index: int) -> None:
+    """A revision never changes: a given name stands for one template. One that nothing could run may get its
+    source, since it has never answered."""
+    before, after = existing["spec"]["template"], manifest["spec"]["template"]
+    name = after.get("metadata", {}).get("name")
+    if name is None or before.get("metadata", {}).get("name") != name:
+        return
+    if before == after or before == without_source(after):
+        return
+    what = "its source" if without_source(before) == without_source(after) else "the template"
+    message = f"{what} changed, but not the revision's name {name!r}: give it another, or none"
+    raise Refused(index, [Fault(("spec", "template", "metadata", "name"), message)])
+
+
+def without_source(template: Manifest) -> Manifest:
+    """A template as it is without the annotation that says what runs it."""
+    metadata = dict(template.get("metadata", {}))
+    annotations = {k: v for k, v in metadata.get("annotations", {}).items() if k != SOURCE_ANNOTATION}
+    metadata["annotations"] = annotations
+    if not annotations:
+        del metadata["annotations"]
+    rest = {name: value for name, value in template.items() if name != "metadata"}
+    return {**rest, "metadata": metadata} if metadata else rest
