@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Final, Protocol
 
 import click
 
 from upwell.autoscaler.decision import Decision
+from upwell.functions.errors import UpwellError
 from upwell.runtime.cluster.interface import Exit, Replica, ReplicaState, StartFailure
 from upwell.runtime.lines import Lines
+
+MOST_FILES: Final = 3
+"""Named of those that changed at once: a checkout changes hundreds."""
 
 
 class Replicas(Protocol):
@@ -32,11 +37,26 @@ class RunConsole:
         """It takes a while."""
         self._print("…", None, f"importing {module}")
 
-    def serving(self, url: str, port: int, admin_port: int, cluster: Replicas) -> None:
-        """The function answers from now on; from now on its replicas are told of."""
+    def serving(self, urls: Sequence[str], port: int, admin_port: int, cluster: Replicas) -> None:
+        """The functions answer from now on; from now on their replicas are told of."""
         self._cluster = cluster
-        self._print("●", "green", f"{click.style(url, bold=True)}  (also http://localhost:{port})")
+        also = f"  (also http://localhost:{port})" if len(urls) == 1 else ""
+        for url in urls:
+            self._print("●", "green", f"{click.style(url, bold=True)}{also}")
         self._print(" ", None, f"metrics at http://127.0.0.1:{admin_port}/metrics; Ctrl-C ends it")
+
+    def changed(self, files: Sequence[str]) -> None:
+        """Files were saved that what is served depends on."""
+        named = ", ".join(files[:MOST_FILES]) + (" …" if len(files) > MOST_FILES else "")
+        self._print("↻", "cyan", f"{named} changed")
+
+    def replaced(self, revision: str, seconds: float) -> None:
+        """A new revision has the traffic, so long after the change was seen."""
+        self._print("●", "green", f"{revision} serves, {seconds * 1000:.0f} ms later")
+
+    def kept_serving(self, error: UpwellError) -> None:
+        """What was saved cannot be served."""
+        self._print("✗", "red", f"{error}\n  what served before goes on serving")
 
     def stopping(self, requests: int, seconds: float) -> None:
         """The platform is about to end: what falls now needs no line."""
@@ -63,8 +83,11 @@ class RunConsole:
             self._print("✗", "red", f"{exit.replica} ended: {exit.reason}")
 
     def start_failed(self, failure: StartFailure) -> None:
-        """Why nothing rises; while it is being deployed, the command's own error says so."""
-        if self._cluster is not None:
+        """Why nothing rises. Of an import that failed the traceback: the command's own error, or `kept_serving`,
+        says the rest, as it does of all that fails while it is first deployed."""
+        if failure.traceback:
+            self._print("✗", "red", failure.traceback.rstrip())
+        elif self._cluster is not None:
             self._print("✗", "red", f"{failure.revision} cannot start: {failure.reason}")
 
     def _count(self, mark: str, colour: str, revision: str, note: str) -> None:

@@ -154,7 +154,7 @@ async def _serve(
             ready = await platform.wait_ready(ObjectKey.of(manifest), READY_SECONDS)
         finally:
             notice.cancel()
-        console.serving(ready["status"]["url"], platform.port, platform.admin.port, platform.cluster)
+        console.serving([ready["status"]["url"]], platform.port, platform.admin.port, platform.cluster)
         await stopping.wait()
 
     try:
