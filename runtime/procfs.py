@@ -6,7 +6,9 @@ branch for other systems. Nothing here is kept between calls.
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 PROC = Path("/proc")
@@ -63,6 +65,18 @@ def children(pid: int) -> list[int]:
     return [int(name) for name in names if name.isdigit() and parent(int(name)) == pid]
 
 
+def own_processes() -> list[int]:
+    """The processes of this user."""
+    user = os.getuid()
+    found = []
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(PROC):
+            with contextlib.suppress(OSError):
+                if entry.name.isdigit() and entry.stat().st_uid == user:
+                    found.append(int(entry.name))
+    return found
+
+
 def private_bytes(pid: int) -> int:
     """Memory that a process shares with no other (clean and dirty); 0 when it is gone."""
     try:
@@ -71,6 +85,46 @@ def private_bytes(pid: int) -> int:
         return 0
     lines = [line.split() for line in text.splitlines() if line.startswith(("Private_Clean:", "Private_Dirty:"))]
     return sum(int(line[1]) for line in lines) * 1024
+
+
+def parents() -> dict[int, int]:
+    """Every process and its parent, in one pass."""
+    try:
+        names = os.listdir(PROC)
+    except OSError:
+        return {}
+    return {int(name): parent(int(name)) for name in names if name.isdigit()}
+
+
+def below(pid: int, parents: Mapping[int, int]) -> list[int]:
+    """All that descend from a process, by what `parents` gave; nearer ones first."""
+    by_parent: dict[int, list[int]] = {}
+    for child, its_parent in parents.items():
+        by_parent.setdefault(its_parent, []).append(child)
+    found = list(by_parent.get(pid, ()))
+    for each in found:
+        found += by_parent.get(each, ())
+    return found
+
+
+def anonymous_bytes(pid: int) -> int:
+    """Memory in use that no file stands behind, what is shared with the process it was forked from included."""
+    try:
+        fields = (PROC / str(pid) / "statm").read_text().split()
+    except OSError:
+        return 0
+    return (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGE_SIZE")
+
+
+def initial_variable(pid: int, name: str) -> str:
+    """A variable of the environment that a process was started with; empty when it had none or is gone."""
+    try:
+        block = (PROC / str(pid) / "environ").read_bytes()
+    except OSError:
+        return ""
+    start = f"{name}=".encode()
+    found = next((entry for entry in block.split(b"\0") if entry.startswith(start)), b"")
+    return found[len(start) :].decode(errors="replace")
 
 
 def _stat(pid: int) -> list[str]:

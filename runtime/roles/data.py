@@ -1,0 +1,247 @@
+"""The directory that holds a platform's state: one platform at a time uses it, however the last one ended.
+
+What is in it: `lock` is locked for as long as a platform uses the directory and names its process; `version` is
+the format of all the rest, and tells our directories from others; `mark` is a random text that every process of
+the platform's functions carries in its environment. `objects.db`, `bundles`, `logs` and sockets are their owners'.
+
+A lock ends with its process, however that ends. Who gets it knows that the last platform is gone, and ends what
+still carries its mark: the function host, replicas, and whatever those have started, daemons included.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import re
+import secrets
+import select
+import shutil
+import signal
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from upwell.functions.errors import InvalidSettings, Unavailable
+from upwell.runtime import procfs
+
+FORMAT: Final = 1
+VARIABLE: Final = "UPWELL_DATA"
+MARK: Final = "UPWELL_PLATFORM"
+"""The variable that the processes of a platform's functions carry."""
+END_SECONDS: Final = 5.0
+"""For processes to die of SIGKILL; only one that hangs in the kernel takes longer."""
+ROUNDS: Final = 50
+"""Of looking for processes to end: what is found may have started another meanwhile."""
+
+_BEGINNINGS: Final = frozenset({"lock", "mark"})
+"""What a directory holds whose making was cut off."""
+_DIGEST: Final = re.compile(rb"[0-9a-f]{64}")
+_log = logging.getLogger("upwell.platform")
+
+
+@dataclass(frozen=True, slots=True)
+class DataDirectory:
+    """A data directory that is locked by this process. `ended` are the processes of a dead platform that were
+    found and ended."""
+
+    path: Path
+    mark: str
+    ended: tuple[int, ...] = ()
+
+    @property
+    def objects(self) -> Path:
+        """The file of all objects."""
+        return self.path / "objects.db"
+
+    @property
+    def bundles(self) -> Path:
+        """The folder of the copies of functions' sources."""
+        return self.path / "bundles"
+
+    @property
+    def logs(self) -> Path:
+        """The folder of what functions print."""
+        return self.path / "logs"
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What every process of the platform's functions has in its environment."""
+        return {MARK: self.mark}
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, path: Path) -> Iterator[DataDirectory]:
+        """Lock the directory, made if it is not there, and end what a dead platform left running.
+
+        Raises InvalidSettings when it is someone else's, not a data directory or of a newer version; Unavailable
+        while another platform uses it, when it cannot be written and when orphans do not end.
+        """
+        path = path.absolute()
+        with contextlib.ExitStack() as stack:
+            try:
+                _make(path)
+                stack.callback(os.close, _lock(path))
+                mark = _mark(path)
+                _check(path)
+                for folder in ("bundles", "logs"):
+                    (path / folder).mkdir(mode=0o700, exist_ok=True)
+            except OSError as error:
+                raise Unavailable(f"cannot be used: {error.strerror}", where=str(path), hint=_ANOTHER) from error
+            yield cls(path, mark, end_marked(mark))
+
+
+_ANOTHER: Final = "Give another directory with --data."
+
+
+def data_path(given: str | None, environment: Mapping[str, str], *, platform: str = sys.platform) -> Path:
+    """Where the state is: as `given`, else as UPWELL_DATA says, else in the user's data home."""
+    chosen = given or environment.get(VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser()
+    if platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "upwell"
+    home = environment.get("XDG_DATA_HOME", "")
+    # The specification has relative paths passed over.
+    return (Path(home) if os.path.isabs(home) else Path.home() / ".local" / "share") / "upwell"
+
+
+class Contents(Protocol):
+    """A store whose objects can be looked through."""
+
+    def contents(self) -> Iterable[bytes]:
+        """Every object, as JSON."""
+        ...
+
+
+def sweep_bundles(store: Contents, directory: DataDirectory) -> int:
+    """Remove the copies of sources that no object names, and those whose making was cut off. How many.
+
+    Only for a start, before anything is applied: a copy is made before the object that names it.
+    """
+    named = {digest.decode() for data in store.contents() for digest in _DIGEST.findall(data)}
+    unused = [path for path in directory.bundles.iterdir() if path.name not in named]
+    for path in unused:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+    return len(unused)
+
+
+def end_marked(mark: str) -> tuple[int, ...]:
+    """Kill every process of this user that carries exactly this mark, but for this process and those that led to
+    it. Returns them once they are gone. Raises Unavailable when some do not end."""
+    spared = {os.getpid(), *_ancestors(os.getpid())}
+    ended: list[int] = []
+    for _ in range(ROUNDS):
+        found = [pid for pid in procfs.own_processes() if pid not in spared and _carries(pid, mark)]
+        if not found:
+            break
+        ended += found
+        _kill(found, mark)
+    else:
+        left = ", ".join(map(str, sorted(set(found))))
+        raise Unavailable(f"processes of an earlier platform do not end: {left}", hint="End them and try again.")
+    if ended:
+        _log.warning("ended what an earlier platform left running", extra={"pids": sorted(set(ended))})
+    return tuple(sorted(set(ended)))
+
+
+def _carries(pid: int, mark: str) -> bool:
+    return procfs.initial_variable(pid, MARK) == mark
+
+
+def _ancestors(pid: int) -> Iterator[int]:
+    while pid := procfs.parent(pid):
+        yield pid
+
+
+def _kill(pids: list[int], mark: str) -> None:
+    """Kill and wait for their ends; the time is bounded."""
+    with contextlib.ExitStack() as stack:
+        waiting = select.poll()
+        handles = set()
+        for pid in pids:
+            with contextlib.suppress(OSError):
+                handle = os.pidfd_open(pid)
+                stack.callback(os.close, handle)
+                # Once more, now that the pid cannot become another's.
+                if _carries(pid, mark):
+                    signal.pidfd_send_signal(handle, signal.SIGKILL)
+                    waiting.register(handle, select.POLLIN)
+                    handles.add(handle)
+        while handles:
+            gone = waiting.poll(END_SECONDS * 1000)
+            if not gone:
+                return
+            for handle, _ in gone:
+                waiting.unregister(handle)
+                handles.discard(handle)
+
+
+def _make(path: Path) -> None:
+    """A directory of this user that nobody else may enter."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    if not path.is_dir():
+        raise InvalidSettings("is not a directory", where=str(path), hint=_ANOTHER)
+    if path.stat().st_uid != os.getuid():
+        raise InvalidSettings("belongs to another user", where=str(path), hint=_ANOTHER)
+    if not (path / "version").exists() and not _is_new(path):
+        hint = f"It is not empty and holds no data of upwell. {_ANOTHER}"
+        raise InvalidSettings("is not a data directory", where=str(path), hint=hint)
+    path.chmod(0o700)
+
+
+def _is_new(path: Path) -> bool:
+    return all(name in _BEGINNINGS or name.endswith(".partial") for name in os.listdir(path))
+
+
+def _lock(path: Path) -> int:
+    """The descriptor that holds the lock."""
+    lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, b"%d\n" % os.getpid(), 0)
+    except BlockingIOError:
+        holder = os.pread(lock, 32, 0).decode("ascii", "replace").strip() or "?"
+        os.close(lock)
+        what = f"another upwell uses this directory: process {holder}"
+        raise Unavailable(what, where=str(path), hint=f"End that one, or run both: {_ANOTHER}") from None
+    except BaseException:
+        os.close(lock)
+        raise
+    return lock
+
+
+def _check(path: Path) -> None:
+    """The format is known; a new directory gets ours, last of all, so that one without is known to be new."""
+    version = path / "version"
+    if not version.exists():
+        _write(version, f"{FORMAT}\n")
+    text = version.read_text().strip()
+    if not text.isdecimal():
+        raise InvalidSettings(f"its version is {text!r}, which is no number", where=str(version), hint=_ANOTHER)
+    if int(text) > FORMAT:
+        what = f"was written by a newer upwell: its format is {text}, this one knows {FORMAT}"
+        raise InvalidSettings(what, where=str(path), hint=f"Use that version. Or: {_ANOTHER}")
+
+
+def _mark(path: Path) -> str:
+    file = path / "mark"
+    if not file.exists():
+        _write(file, secrets.token_hex(16))
+    return file.read_text().strip()
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.unlink(missing_ok=True)
+    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    partial.rename(path)
