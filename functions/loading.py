@@ -10,41 +10,91 @@ A process loads one function; what this leaves in `sys.path` and `sys.path_hooks
 
 from __future__ import annotations
 
-import functools
 import importlib
 import importlib.machinery
 import importlib.util
-import inspect
+import os
+import re
 import sys
 import traceback
 import types
 from collections.abc import Callable
 from importlib.machinery import ExtensionFileLoader, FileFinder, SourceFileLoader
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
+from upwell.functions import eventalias, framework
 from upwell.functions.errors import InvalidFunction
+from upwell.functions.funcpython import FunctionApplication, Invoke, is_func_python
+from upwell.functions.picking import named, pick
 
-# In this order; a module's only public callable comes after them.
-ENTRY_NAMES = ("app", "new", "handle", "main")
+_INVOKE = re.compile(r"^invoke:\s*[\"']?(\w+)", re.MULTILINE)
 
 
 def load(root: Path, module: str, attribute: str | None, origin: Path | None = None) -> object:
     """The function in `module` below `root`: the named attribute, or the one that stands out.
 
-    That is, in this order: `app`, `new`, `handle`, `main`, the only public callable defined in the module.
-    `origin` is the directory that tracebacks show instead of `root`. Raises InvalidFunction when it cannot be
-    imported, with what the import raised as the cause, or when nothing or too much fits.
+    That is, in this order: the one that functions-framework's decorators or FUNCTION_TARGET name, `app`,
+    `application`, `new`, `handle`, `main`, the only public callable defined in the module. A function written for
+    functions-framework, or beside a `func.yaml`, comes as the application that it makes. `origin` is the directory
+    that tracebacks show instead of `root`. Raises InvalidFunction when it cannot be imported, with what the import
+    raised as the cause, or when nothing or too much fits.
     """
     root = root.resolve()
     shown = (origin or root).absolute()
+    module = _source_module(root) or module if attribute is None else module
     file = _module_file(root, module, shown)
-    _prepare_path(root, shown)
-    imported = _import(root, module, shown, file)
     where = str(_shown_path(file, root, shown))
-    if attribute is not None:
-        return _named(imported, attribute, where)
-    return _pick(imported, where)
+    _prepare_path(root, shown)
+    eventalias.install()
+    if framework.is_meant(file):
+        return _load_framed(root, module, attribute, shown, file)
+    imported = _import(root, module, shown, file)
+    return _entry(imported, attribute, root, where)
+
+
+def _entry(module: types.ModuleType, attribute: str | None, root: Path, where: str) -> object:
+    found = named(module, attribute, where) if attribute is not None else pick(module, where)
+    invoke = _invoke(root)
+    if invoke is not None and is_func_python(found):
+        return FunctionApplication(cast(Callable[..., Any], found), where, invoke)
+    return found
+
+
+def _load_framed(root: Path, module: str, attribute: str | None, shown: Path, file: Path) -> object:
+    """The application of a module for functions-framework, which may turn out to be none."""
+    where = str(_shown_path(file, root, shown))
+    frame = framework.Framework(where, file.parent)
+    with frame.importing():
+        imported = _import(root, module, shown, file, as_package="." not in module)
+    target = frame.target(imported, attribute)
+    return frame.application(imported, target) if target else _entry(imported, attribute, root, where)
+
+
+def _source_module(root: Path) -> str | None:
+    """The module that FUNCTION_SOURCE names, a file below `root`."""
+    source = os.environ.get(framework.SOURCE)
+    if not source or framework.TARGET not in os.environ:
+        return None
+    path = root.joinpath(source).resolve()
+    if not path.is_relative_to(root) or path.suffix != ".py":
+        raise InvalidFunction(
+            f"{framework.SOURCE} is {source!r}, which is no file of the function", where=str(root)
+        )
+    return ".".join(path.relative_to(root).with_suffix("").parts)
+
+
+def _invoke(root: Path) -> Invoke | None:
+    """How `func.yaml` says that the function is invoked; None when there is none.
+
+    Its one field that matters here stands at the beginning of a line, as any field of a mapping in block style at
+    the top does, so that a replica needs no YAML parser for it.
+    """
+    file = root / "func.yaml"
+    if not file.is_file():
+        return None
+    found = _INVOKE.search(file.read_text(errors="replace"))
+    return "cloudevent" if found and found[1] == "cloudevent" else "http"
 
 
 class _Loader(SourceFileLoader):
@@ -110,12 +160,14 @@ def _shown_path(file: Path, root: Path, shown: Path) -> Path:
     return shown / file.relative_to(root)
 
 
-def _import(root: Path, module: str, shown: Path, file: Path) -> types.ModuleType:
+def _import(root: Path, module: str, shown: Path, file: Path, *, as_package: bool = False) -> types.ModuleType:
     top = module.partition(".")[0]
     _check_not_taken(top, root, _shown_path(file, root, shown))
     try:
         if file.parent == root and file.name == "__init__.py":
-            return _import_root_package(module, file, root, shown)
+            as_package = True
+        if as_package:
+            return _import_as_package(module, file, root, shown)
         return importlib.import_module(module)
     except SyntaxError as error:
         raise _syntax_error(error) from error
@@ -130,12 +182,13 @@ def _import(root: Path, module: str, shown: Path, file: Path) -> types.ModuleTyp
         raise InvalidFunction(f"importing the module failed: {what}", where=_trim(error, shown)) from error
 
 
-def _import_root_package(module: str, file: Path, root: Path, shown: Path) -> types.ModuleType:
+def _import_as_package(module: str, file: Path, root: Path, shown: Path) -> types.ModuleType:
+    """Import `file`, whose neighbours it may import relatively."""
     if module in sys.modules:
         return sys.modules[module]
     loader = _loader_class(root, shown)(module, str(file))
     spec = importlib.util.spec_from_file_location(
-        module, file, loader=loader, submodule_search_locations=[str(root)]
+        module, file, loader=loader, submodule_search_locations=[str(file.parent)]
     )
     if spec is None or spec.loader is None:
         raise InvalidFunction(f"{file.name} is no module", where=str(shown))
@@ -199,58 +252,3 @@ def _trim(error: BaseException, shown: Path) -> str:
         trace = trace.tb_next
     error.__traceback__ = first or error.__traceback__
     return where
-
-
-def _named(module: types.ModuleType, attribute: str, where: str) -> object:
-    found: object = module
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            names = ", ".join(sorted(_candidates(module))) or "none"
-            raise InvalidFunction(
-                f"there is no {attribute}", where=where, hint=f"Public callables there: {names}."
-            )
-        found = getattr(found, part)
-    if not callable(found):
-        raise InvalidFunction(f"{attribute} is a {type(found).__name__}, which cannot be called", where=where)
-    return found
-
-
-def _pick(module: types.ModuleType, where: str) -> object:
-    for name in ENTRY_NAMES:
-        if callable(found := getattr(module, name, None)):
-            return found
-    candidates = _candidates(module)
-    if len(candidates) == 1:
-        return next(iter(candidates.values()))
-    if candidates:
-        raise InvalidFunction(
-            f"several callables could be the function: {', '.join(sorted(candidates))}",
-            where=where,
-            hint=f"Name one, as PATH:{min(candidates)}, or call it {', '.join(ENTRY_NAMES[:-1])} or main.",
-        )
-    raise InvalidFunction(
-        "no public callable is defined there",
-        where=where,
-        hint="Define one, as: async def main(): return 'Hello'",
-    )
-
-
-def _candidates(module: types.ModuleType) -> dict[str, Callable[..., Any]]:
-    """Public callables that the module defines itself: functions, and instances that are called on purpose."""
-    return {
-        name: value
-        for name, value in vars(module).items()
-        if not name.startswith("_") and _is_candidate(value, module.__name__)
-    }
-
-
-def _is_candidate(value: object, module: str) -> bool:
-    if inspect.isfunction(value):
-        return value.__module__ == module
-    if inspect.isclass(value) or inspect.isroutine(value):
-        return False
-    kind = type(value)
-    call = getattr(kind, "__call__", None)  # noqa: B004  the function itself is looked at
-    return isinstance(value, functools.partial) or (
-        inspect.isfunction(call) and (kind.__module__ == module or inspect.iscoroutinefunction(call))
-    )
