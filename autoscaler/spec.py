@@ -375,9 +375,7 @@ def _parse(key: str, text: str, parse: Callable[[str], Any]) -> Any:
     try:
         return parse(text)
     except ValueError as error:
-        raise UnusableKey(
-            key, f"cannot be read: {error}", f"It is {text[:64]!r}; correct the key."
-        ) from error
+        raise UnusableKey(key, f"cannot be read: {error}", f"It is {text[:64]!r}; correct the key.") from error
 
 
 def _panic_window(stable: float, percentage: float) -> int:
