@@ -23,11 +23,10 @@ from typing import Any, Final, Literal, cast
 from upwell.functions.asgi import Message, Receive, Scope, Send
 from upwell.functions.cloudevent import event_reader
 from upwell.functions.errors import InvalidEvent, InvalidFunction, InvalidResult
+from upwell.functions.funcyaml import Invoke
 from upwell.functions.lifespan import serve_other
 from upwell.functions.response import send_response, send_text
 from upwell.functions.signature import is_cloudevent
-
-Invoke = Literal["http", "cloudevent"]
 
 LIVENESS: Final = "/health/liveness"
 READINESS: Final = "/health/readiness"

@@ -14,7 +14,6 @@ import importlib
 import importlib.machinery
 import importlib.util
 import os
-import re
 import sys
 import traceback
 import types
@@ -25,10 +24,9 @@ from typing import Any, ClassVar, cast
 
 from upwell.functions import eventalias, framework
 from upwell.functions.errors import InvalidFunction
-from upwell.functions.funcpython import FunctionApplication, Invoke, is_func_python
+from upwell.functions.funcpython import FunctionApplication, is_func_python
+from upwell.functions.funcyaml import read_invoke
 from upwell.functions.picking import named, pick
-
-_INVOKE = re.compile(r"^invoke:\s*[\"']?(\w+)", re.MULTILINE)
 
 
 def load(root: Path, module: str, attribute: str | None, origin: Path | None = None) -> object:
@@ -55,7 +53,7 @@ def load(root: Path, module: str, attribute: str | None, origin: Path | None = N
 
 def _entry(module: types.ModuleType, attribute: str | None, root: Path, where: str) -> object:
     found = named(module, attribute, where) if attribute is not None else pick(module, where)
-    invoke = _invoke(root)
+    invoke = read_invoke(root)
     if invoke is not None and is_func_python(found):
         return FunctionApplication(cast(Callable[..., Any], found), where, invoke)
     return found
@@ -82,19 +80,6 @@ def _source_module(root: Path) -> str | None:
             f"{framework.SOURCE} is {source!r}, which is no file of the function", where=str(root)
         )
     return ".".join(path.relative_to(root).with_suffix("").parts)
-
-
-def _invoke(root: Path) -> Invoke | None:
-    """How `func.yaml` says that the function is invoked; None when there is none.
-
-    Its one field that matters here stands at the beginning of a line, as any field of a mapping in block style at
-    the top does, so that a replica needs no YAML parser for it.
-    """
-    file = root / "func.yaml"
-    if not file.is_file():
-        return None
-    found = _INVOKE.search(file.read_text(errors="replace"))
-    return "cloudevent" if found and found[1] == "cloudevent" else "http"
 
 
 class _Loader(SourceFileLoader):

@@ -4,7 +4,9 @@
 the process that serves it.
 
 The entry module of a directory is the first of these that is there: main.py, function.py, func.py, app.py,
-handler.py, a file named like the directory, `__init__.py` (the directory is then a package), the only .py file.
+handler.py, a file named like the directory, `__init__.py` (the directory is then a package), the package `function`
+as Knative's `func` lays it out, the `wsgi` module of a Django project, the only .py file. A `func.yaml` there gives
+the function's name and its environment.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from pathlib import Path
 from upwell.functions.api.names import is_dns_1035_label
 from upwell.functions.bundling import Bundle, bundle_directory, bundle_files
 from upwell.functions.errors import InvalidFunction
+from upwell.functions.funcyaml import read_function_file
 from upwell.functions.loading import load
 
 __all__ = ["Bundle", "Project", "bundle", "load", "locate"]
@@ -30,7 +33,9 @@ class Project:
 
     `name` is a DNS-1035 label. `module` is imported with `root`, an absolute directory, on the path; `attribute`
     is the callable that the user named in it, None to let `load` pick. `alone` says that the user named the file
-    and not its directory: only it and the neighbours that it imports belong to the project.
+    and not its directory: only it and the neighbours that it imports belong to the project. `environment` holds the
+    variables that `func.yaml` sets, as pairs; those that it would take from a cluster's Secrets or ConfigMaps
+    are named in `unset`.
     """
 
     name: str
@@ -38,6 +43,8 @@ class Project:
     module: str
     attribute: str | None = None
     alone: bool = False
+    environment: tuple[tuple[str, str], ...] = ()
+    unset: tuple[str, ...] = ()
 
 
 def locate(spec: str) -> Project:
@@ -50,7 +57,7 @@ def locate(spec: str) -> Project:
         raise InvalidFunction("no such file or directory", where=str(path), hint="Give a .py file or a directory.")
     path = path.resolve()
     if path.is_dir():
-        return Project(_name(path.name, path), path, _entry_module(path), attribute)
+        return _directory(path, attribute)
     if path.suffix != ".py":
         raise InvalidFunction("not a Python file", where=str(path), hint="Give a .py file or a directory.")
     if path.stem == "__init__":
@@ -94,6 +101,20 @@ def _name(stem: str, path: Path) -> str:
     return name
 
 
+def _directory(path: Path, attribute: str | None) -> Project:
+    described = read_function_file(path)
+    if described is None:
+        return Project(_name(path.name, path), path, _entry_module(path), attribute)
+    return Project(
+        _name(described.name or path.name, path),
+        path,
+        _entry_module(path),
+        attribute,
+        environment=described.environment,
+        unset=described.unset,
+    )
+
+
 def _entry_module(root: Path) -> str:
     own = root.name.replace("-", "_")
     for stem in (*_ENTRIES, root.name, own):
@@ -103,6 +124,8 @@ def _entry_module(root: Path) -> str:
         if not own.isidentifier():
             raise InvalidFunction(f"a package cannot be called {own!r}", where=str(root), hint="Rename it.")
         return own
+    if laid_out := _laid_out_module(root):
+        return laid_out
     found = sorted(each.stem for each in root.glob("*.py"))
     if len(found) == 1:
         return found[0]
@@ -114,3 +137,15 @@ def _entry_module(root: Path) -> str:
         where=str(root),
         hint=f"Name the file itself, or call the entry one of {expected}.",
     )
+
+
+def _laid_out_module(root: Path) -> str | None:
+    """The module that other tools' layouts have for this: `func`'s package, or Django's project."""
+    if (root / "function" / "__init__.py").is_file():
+        return "function"
+    if (root / "function" / "func.py").is_file():
+        return "function.func"
+    projects = (
+        sorted(each.parent.name for each in root.glob("*/wsgi.py")) if (root / "manage.py").is_file() else []
+    )
+    return f"{projects[0]}.wsgi" if len(projects) == 1 else None

@@ -1,0 +1,96 @@
+"""`func.yaml`, the file that Knative's `func` keeps beside a function: what of it matters where no image is built.
+
+That is its name, its runtime, how it is invoked, and the variables of `run.envs` (of `envs` in older files). A
+variable that is to come from a Secret or ConfigMap of a cluster has no value here and is named, for the caller to
+tell. What configures builds and deployments is left alone.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from upwell.functions.errors import InvalidFunction, InvalidManifest
+
+NAME: Final = "func.yaml"
+
+Invoke = Literal["http", "cloudevent"]
+
+_INVOKE = re.compile(r"^invoke:\s*[\"']?(\w+)", re.MULTILINE)
+_LOCAL = re.compile(r"\{\{\s*env:(\w+)\s*\}\}")
+_CLUSTER = re.compile(r"\{\{\s*(secret|configMap):")
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionFile:
+    """What `func.yaml` says: `environment` as pairs of name and value, `unset` the names that have no value here."""
+
+    name: str | None
+    environment: tuple[tuple[str, str], ...]
+    unset: tuple[str, ...]
+
+
+def read_invoke(root: Path) -> Invoke | None:
+    """How the function in `root` is invoked; None when there is no `func.yaml`.
+
+    Read from the text: in the block style that `func` writes, a field at the top begins a line and is no other
+    field's, and so a replica needs no YAML parser for the one thing that it has to know.
+    """
+    file = root / NAME
+    if not file.is_file():
+        return None
+    found = _INVOKE.search(file.read_text(errors="replace"))
+    return "cloudevent" if found and found[1] == "cloudevent" else "http"
+
+
+def read_function_file(root: Path, variables: Mapping[str, str] = os.environ) -> FunctionFile | None:
+    """The `func.yaml` in `root`, None when there is none; `variables` are those that its values may refer to.
+
+    Raises InvalidFunction for what is no such file, for another language's, and for a variable that is not there.
+    """
+    file = root / NAME
+    if not file.is_file():
+        return None
+    content = _parse(file)
+    runtime = content.get("runtime", "python")
+    if runtime != "python":
+        raise InvalidFunction(f"a function for {runtime}, not for Python", where=str(file))
+    pairs = [(str(each["name"]), str(each.get("value", ""))) for each in _variables(content, file)]
+    known = tuple(
+        (name, _substituted(value, variables, file)) for name, value in pairs if not _CLUSTER.search(value)
+    )
+    unset = tuple(name for name, value in pairs if _CLUSTER.search(value))
+    name = content.get("name")
+    return FunctionFile(str(name) if name else None, known, unset)
+
+
+def _parse(file: Path) -> dict[str, Any]:
+    from upwell.functions.documents import read_documents
+
+    try:
+        documents = [each.value for each in read_documents(file.read_text(), str(file))]
+    except (InvalidManifest, UnicodeDecodeError) as error:
+        raise InvalidFunction(str(error), where="" if isinstance(error, InvalidManifest) else str(file)) from error
+    if len(documents) != 1 or not isinstance(documents[0], dict):
+        raise InvalidFunction("not a mapping", where=str(file))
+    return documents[0]
+
+
+def _variables(content: dict[str, Any], file: Path) -> list[dict[str, Any]]:
+    run = content.get("run") or {}
+    found = (run.get("envs") if isinstance(run, dict) else None) or content.get("envs") or []
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        raise InvalidFunction("envs is not a list of names and values", where=str(file))
+    # One without a name stands for all of a Secret or ConfigMap, which are not here.
+    return [each for each in found if each.get("name")]
+
+
+def _substituted(value: str, variables: Mapping[str, str], file: Path) -> str:
+    for name in _LOCAL.findall(value):
+        if name not in variables:
+            raise InvalidFunction(f"refers to the variable {name}, which is not set", where=str(file))
+    return _LOCAL.sub(lambda found: variables[found[1]], value)
