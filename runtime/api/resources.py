@@ -1,0 +1,64 @@
+"""The kinds that the platform's interface serves, with the names that kubectl and Knative give them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from upwell.runtime.cluster.kinds import CONFIG_MAP, DEPLOYMENT, INGRESS, NAMESPACE, REVISION, SERVICE
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A kind and what it is called."""
+
+    type: str
+    """With its group, as `Service.serving.knative.dev`."""
+    plural: str
+    short: tuple[str, ...] = ()
+    has_namespace: bool = True
+
+    @property
+    def group(self) -> str:
+        """Empty for Kubernetes' core group."""
+        return self.type.partition(".")[2]
+
+    @property
+    def singular(self) -> str:
+        """As in `service`."""
+        return self.type.partition(".")[0].lower()
+
+    @property
+    def qualified(self) -> str:
+        """As in `services.serving.knative.dev`."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+    def told(self, name: str) -> str:
+        """An object as commands print it: `service.serving.knative.dev/hello`."""
+        return f"{self.type.lower()}/{name}"
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Everything that a person may call it, in lower case."""
+        return frozenset({self.plural, self.singular, self.qualified, self.type.lower(), *self.short})
+
+
+RESOURCES: Final[Sequence[Resource]] = (
+    Resource(SERVICE, "services", ("ksvc", "kservice", "kservices")),
+    Resource(REVISION, "revisions", ("rev",)),
+    Resource(DEPLOYMENT, "deployments", ("deploy",)),
+    Resource(INGRESS, "ingresses", ("king", "kingress", "kingresses")),
+    Resource(CONFIG_MAP, "configmaps", ("cm",)),
+    Resource(NAMESPACE, "namespaces", ("ns",), has_namespace=False),
+)
+
+
+def resource_of(type: str) -> Resource | None:
+    """The resource of a type such as `Service.serving.knative.dev`."""
+    return next((each for each in RESOURCES if each.type == type), None)
+
+
+def resource_called(name: str) -> Resource | None:
+    """The resource that a person means by `ksvc`, `services` or `services.serving.knative.dev`."""
+    return next((each for each in RESOURCES if name.lower() in each.names), None)

@@ -1,0 +1,69 @@
+"""`upwell delete`: objects go, and what belongs to them."""
+
+from __future__ import annotations
+
+import click
+
+from upwell.functions.errors import InvalidInput, NotFound
+from upwell.runtime.api.client import Client
+from upwell.runtime.api.resources import Resource, resource_of
+from upwell.runtime.cli.named import Named, named_objects
+from upwell.runtime.cli.options import complete_kind, complete_name, namespace_option, with_client
+from upwell.runtime.cluster.kinds import type_of
+
+EXAMPLES = """
+\b
+Examples:
+  upwell delete ksvc hello
+  upwell delete ksvc hello goodbye -n team
+  upwell delete -f service.yaml --ignore-not-found
+"""
+
+
+@click.command(epilog=EXAMPLES)
+@click.argument("kind", required=False, shell_complete=complete_kind)
+@click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=complete_name)
+@click.option("--file", "-f", "files", multiple=True, metavar="FILE|DIR|-", help="Delete what these declare.")
+@click.option("--recursive", "-R", is_flag=True, help="Read the subdirectories of a directory too.")
+@click.option("--ignore-not-found", is_flag=True, help="Take it for deleted when it does not exist.")
+@namespace_option
+@with_client
+def delete(
+    client: Client,
+    kind: str | None,
+    names: tuple[str, ...],
+    files: tuple[str, ...],
+    recursive: bool,
+    ignore_not_found: bool,
+    namespace: str | None,
+) -> None:
+    """Remove objects and what belongs to them.
+
+    Requests under way are answered; nothing new reaches what is removed.
+    """
+    if bool(kind) == bool(files):
+        raise click.UsageError("Give KIND and NAME, or --file.")
+    missing: NotFound | None = None
+    for each in _named_in(files, recursive, namespace) if files else named_objects(kind or "", names, namespace):
+        try:
+            client.delete(each.resource.type, each.namespace, each.name)
+            click.echo(f"{each} deleted")
+        except NotFound as error:
+            if not ignore_not_found:
+                missing = missing or NotFound(error.what, where=str(each))
+    if missing is not None:
+        raise missing
+
+
+def _named_in(files: tuple[str, ...], recursive: bool, namespace: str | None) -> list[Named]:
+    from upwell.runtime.cli.files import read_manifests  # pydantic: only here is it needed
+
+    found = []
+    for manifest in read_manifests(files, recursive=recursive, namespace=namespace):
+        resource: Resource | None = resource_of(type_of(manifest.data))
+        if resource is None:
+            message = f"there is no kind {manifest.kind} of {manifest.api_version} here"
+            raise InvalidInput(message, where=manifest.where(("kind",)))
+        own = manifest.data["metadata"].get("namespace", "") if resource.has_namespace else ""
+        found.append(Named(resource, own, manifest.name))
+    return found

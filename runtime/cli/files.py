@@ -1,0 +1,95 @@
+"""Manifests from files, directories and standard input, read whole before anything is done with them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from upwell.functions.errors import InvalidInput, InvalidManifest
+from upwell.functions.manifest import Manifest, load_manifests
+from upwell.runtime.api.shapes import FieldFault
+from upwell.runtime.cli.named import DEFAULT_NAMESPACE
+from upwell.runtime.cluster.kinds import NAMESPACE, type_of
+
+SUFFIXES: Final = (".yaml", ".yml", ".json")
+
+
+def read_manifests(files: Sequence[str], *, recursive: bool, namespace: str | None) -> list[Manifest]:
+    """The objects in all `files`, each a file, a directory or `-`, in their order, each with its namespace set.
+
+    Raises InvalidManifest for the first that is none, or that names another namespace than `namespace`.
+    """
+    found = [
+        each
+        for path in files
+        for source in _sources(path, recursive)
+        for manifest in load_manifests(_text(source), str(source) if source else "standard input")
+        for each in _unfolded(manifest)
+    ]
+    if not found:
+        raise InvalidInput("no objects in it", where=", ".join(files))
+    for manifest in found:
+        _set_namespace(manifest, namespace)
+    return found
+
+
+def _sources(path: str, recursive: bool) -> Iterable[Path | None]:
+    """The files that a path stands for; None for standard input."""
+    if path == "-":
+        return [None]
+    source = Path(path)
+    if not source.is_dir():
+        return [source]
+    entries = source.rglob("*") if recursive else source.iterdir()
+    found = sorted(each for each in entries if each.suffix in SUFFIXES and each.is_file())
+    if not found:
+        hint = "" if recursive else "With -R its subdirectories are read too."
+        raise InvalidInput(f"no {', '.join(SUFFIXES)} file in the directory", where=path, hint=hint)
+    return found
+
+
+def _text(source: Path | None) -> str:
+    where = "standard input" if source is None else str(source)
+    try:
+        return (sys.stdin.buffer.read() if source is None else source.read_bytes()).decode("utf-8-sig")
+    except OSError as error:
+        raise InvalidInput(f"cannot be read: {error.strerror}", where=where) from error
+    except UnicodeDecodeError as error:
+        raise InvalidManifest("not UTF-8 text", where=where) from error
+
+
+def _unfolded(manifest: Manifest) -> Iterator[Manifest]:
+    """The items of a List, as `get -o json` prints it; anything else is itself."""
+    items = manifest.data.get("items")
+    if manifest.kind != "List" or manifest.api_version != "v1" or not isinstance(items, list):
+        yield manifest
+        return
+    for index, item in enumerate(items):
+        begin = ("items", index)
+        if not isinstance(item, dict) or not isinstance(item.get("metadata"), dict):
+            raise InvalidManifest("not an object with metadata", where=manifest.where(begin))
+        lines = {path[2:]: line for path, line in manifest.lines.items() if path[:2] == begin}
+        yield Manifest(item, manifest.source, lines)
+
+
+def _set_namespace(manifest: Manifest, namespace: str | None) -> None:
+    metadata: dict[str, Any] = manifest.data["metadata"]
+    if _has_none(manifest.data):
+        return
+    given = metadata.get("namespace") or None
+    if namespace is not None and given not in (None, namespace):
+        raise InvalidManifest(
+            f"is {given!r}, while --namespace says {namespace!r}", where=manifest.where(("metadata", "namespace"))
+        )
+    metadata["namespace"] = given or namespace or DEFAULT_NAMESPACE
+
+
+def _has_none(data: dict[str, Any]) -> bool:
+    return data.get("apiVersion") == "v1" and type_of(data) == NAMESPACE
+
+
+def fault_lines(manifests: Sequence[Manifest], faults: Sequence[FieldFault]) -> list[str]:
+    """Each fault as `file:line: field: message`."""
+    return [f"{manifests[fault.index].where(fault.path)}: {fault.message}" for fault in faults]

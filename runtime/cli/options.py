@@ -1,0 +1,75 @@
+"""What several commands take: where the platform is, a namespace, a duration, and names to complete."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from upwell.functions.errors import UpwellError
+from upwell.runtime.api.client import Client
+from upwell.runtime.api.place import data_path
+from upwell.runtime.api.resources import RESOURCES, resource_called
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+COMPLETION_SECONDS: Final = 1.0
+"""A person who pressed Tab waits no longer for names."""
+_UNITS: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|)")
+
+data_option = click.option(
+    "--data",
+    metavar="DIR",
+    help="Directory of the platform's state.  [default: upwell in the user's data home; env: UPWELL_DATA]",
+)
+
+
+def with_client(function: Function) -> Function:
+    """Adds `--data`, and passes on the `client` of the platform there."""
+
+    @functools.wraps(function)
+    def called(*arguments: Any, data: str | None, **options: Any) -> Any:
+        return function(*arguments, client=Client(data_path(data, os.environ)), **options)
+
+    return data_option(called)  # type: ignore[return-value]  # the same function but for one parameter
+
+
+def namespace_option(function: Function) -> Function:
+    """Adds `--namespace`, None when it was not given."""
+    return click.option("--namespace", "-n", metavar="NAME", help="Namespace.  [default: default]")(function)
+
+
+def duration(text: str) -> float:
+    """Seconds, written as `60s`, `2m`, `1m30s` or `500ms`; a number alone is seconds. For an option's type."""
+    parts = _DURATION.findall(text)
+    whole = "".join(map("".join, parts)) == text
+    if not parts or not whole or (len(parts) > 1 and any(not unit for _, unit in parts)):
+        raise click.BadParameter(f"{text!r} is no duration; write it as 60s, 2m or 1m30s")
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
+def complete_kind(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """The names of kinds, those that people type first."""
+    names = [name for each in RESOURCES for name in (*each.short[:1], each.plural)]
+    return [CompletionItem(name) for name in names if name.startswith(begun)]
+
+
+def complete_name(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """The names of objects of the kind that stands before, else of Services; none when no platform runs."""
+    resource = resource_called(context.params.get("kind") or "ksvc")
+    if resource is None:
+        return []
+    client = Client(data_path(context.params.get("data"), os.environ), COMPLETION_SECONDS)
+    namespace = (context.params.get("namespace") or "default") if resource.has_namespace else None
+    try:
+        found = client.list(resource.type, namespace)
+    except UpwellError:
+        return []
+    names = (each["metadata"]["name"] for each in found)
+    return [CompletionItem(name) for name in names if name.startswith(begun)]
