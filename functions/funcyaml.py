@@ -27,7 +27,7 @@ _CLUSTER = re.compile(r"\{\{\s*(secret|configMap):")
 
 @dataclass(frozen=True, slots=True)
 class FunctionFile:
-    """What `func.yaml` says: `environment` as pairs of name and value, `unset` the names that have no value here."""
+    """What `func.yaml` says: `environment` in pairs of name and value, `unset` the names without a value here."""
 
     name: str | None
     environment: tuple[tuple[str, str], ...]

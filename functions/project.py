@@ -4,9 +4,9 @@
 the process that serves it.
 
 The entry module of a directory is the first of these that is there: main.py, function.py, func.py, app.py,
-handler.py, a file named like the directory, `__init__.py` (the directory is then a package), the package `function`
-as Knative's `func` lays it out, the `wsgi` module of a Django project, the only .py file. A `func.yaml` there gives
-the function's name and its environment.
+handler.py, a file named like the directory, `__init__.py` (the directory is then a package), the package
+`function` as Knative's `func` lays it out, the `wsgi` module of a Django project, the only .py file. A `func.yaml`
+there gives the function's name and its environment.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class Project:
 
     `name` is a DNS-1035 label. `module` is imported with `root`, an absolute directory, on the path; `attribute`
     is the callable that the user named in it, None to let `load` pick. `alone` says that the user named the file
-    and not its directory: only it and the neighbours that it imports belong to the project. `environment` holds the
-    variables that `func.yaml` sets, as pairs; those that it would take from a cluster's Secrets or ConfigMaps
+    and not its directory: only it and the neighbours that it imports belong to the project. `environment` holds
+    the variables that `func.yaml` sets, as pairs; those that it would take from a cluster's Secrets or ConfigMaps
     are named in `unset`.
     """
 
