@@ -25,7 +25,7 @@ from upwell.functions.project import Project, bundle, locate
 from upwell.runtime.cli.console import RunConsole
 from upwell.runtime.cli.flags import read_settings, settings_flags
 from upwell.runtime.clock import SystemClock
-from upwell.runtime.cluster.interface import Manifest, ObjectKey
+from upwell.runtime.cluster.interface import Manifest
 from upwell.runtime.cluster.reference import SOURCE_ANNOTATION, SourceReference
 from upwell.runtime.gateway.access_log import JsonAccessLog, TerminalAccessLog
 from upwell.runtime.lines import LineWriter, NoLines
@@ -148,10 +148,10 @@ async def _serve(
     async def deploy() -> None:
         kept = bundle(project, directory / "bundles")
         reference = SourceReference(kept.digest, project.module, project.attribute, str(project.root))
-        manifest = await platform.apply(service(project, reference, environment))
+        (applied,) = await platform.apply([service(project, reference, environment)])
         notice = asyncio.get_running_loop().call_later(NOTICE_SECONDS, console.importing, project.module)
         try:
-            ready = await platform.wait_ready(ObjectKey.of(manifest), READY_SECONDS)
+            ready = await platform.wait_ready(applied.key, READY_SECONDS)
         finally:
             notice.cancel()
         console.serving([ready["status"]["url"]], platform.port, platform.admin.port, platform.cluster)

@@ -25,6 +25,7 @@ from upwell.runtime.cluster.interface import (
     ReplicaState,
     StartFailure,
 )
+from upwell.runtime.control.conditions import READY, is_true
 
 TICK_SECONDS: Final = 2.0
 REPORTS_SECONDS: Final = 0.2
@@ -58,6 +59,7 @@ class AutoscalerLoop:
         decided: Callable[[Decision], None] = lambda decision: None,
     ) -> None:
         self.config = config
+        """Holds for a revision from when it is next told of."""
         self.engine = Engine()
         self._cluster = cluster
         self._clock = clock
@@ -67,8 +69,13 @@ class AutoscalerLoop:
 
     def set_revision(self, revision: str, manifest: Manifest) -> None:
         """Scale this revision from now on, or under these settings."""
-        settings = revision_settings(self.config, manifest)
-        self.engine.set_revision(revision, settings, self._clock.now(), ready=self._ready(revision))
+        self.engine.set_revision(
+            revision,
+            revision_settings(self.config, manifest),
+            self._clock.now(),
+            ready=self._ready(revision),
+            initialized=is_true(manifest, READY),
+        )
 
     def remove_revision(self, revision: str) -> None:
         """Forget a revision."""

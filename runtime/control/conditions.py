@@ -15,6 +15,8 @@ class StatusCondition(NamedTuple):
     status: str
     reason: str = ""
     message: str = ""
+    severity: str = ""
+    """"Info" for one that Ready does not depend on."""
 
 
 def find(manifest: dict[str, Any], type: str) -> StatusCondition | None:
@@ -59,6 +61,8 @@ def merge(manifest: dict[str, Any], conditions: list[StatusCondition], now: floa
     merged = []
     for condition in sorted(conditions):
         entry = {"type": condition.type, "status": condition.status}
+        if condition.severity:
+            entry["severity"] = condition.severity
         if condition.reason:
             entry["reason"] = condition.reason
         if condition.message:

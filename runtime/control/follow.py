@@ -20,7 +20,7 @@ from upwell.runtime.clock import Clock
 from upwell.runtime.cluster.interface import Manifest, ObjectChange, ObjectKey, ObjectStore
 from upwell.runtime.cluster.kinds import INGRESS, REVISION
 from upwell.runtime.control.conditions import READY, holds_for_generation
-from upwell.runtime.control.ingress import ingress_routes, programmed_status, route_table
+from upwell.runtime.control.ingress import ingress_routes, is_external, programmed_status, route_table
 from upwell.runtime.gateway.activator import RevisionLimits
 from upwell.runtime.gateway.routes import Route, RouteTable
 from upwell.runtime.workqueue import Controller
@@ -61,13 +61,14 @@ class _Ingress(NamedTuple):
     uid: str
     generation: int
     routes: Sequence[Route]
+    is_external: bool
 
 
 class Follower:
     """Keeps gateway and autoscaler told of every Revision and Ingress.
 
     `burst_threshold` says how many requests one replica of a revision takes before the autoscaler is poked.
-    `fallback_hosts` lead to the only Ingress, as long as there is but one.
+    `fallback_hosts` lead to the only Ingress, as long as there is but one and it answers outside.
     """
 
     def __init__(
@@ -86,6 +87,9 @@ class Follower:
         self._clock = clock
         self._burst_threshold = burst_threshold
         self._fallback_hosts = fallback_hosts
+        self.is_programmed = asyncio.Event()
+        """Set once the gateway has all that was stored when this began."""
+        self._revisions: set[ObjectKey] = set()
         self._ingresses: dict[ObjectKey, _Ingress] = {}
         self._changed: set[ObjectKey] = set()
         self._is_synced = False
@@ -102,6 +106,13 @@ class Follower:
             group.create_task(self._program(), name="routes")
             await self._follow()
 
+    async def refresh(self) -> None:
+        """Tell of every Revision again, since what their settings rest on has changed."""
+        for manifest in await self._objects.list(REVISION):
+            key = ObjectKey.of(manifest)
+            if key in self._revisions:
+                self._revision_changed(key, manifest)
+
     async def _follow(self) -> None:
         async with contextlib.aclosing(self._objects.watch(REVISION, INGRESS)) as changes:
             async for change in changes:
@@ -116,9 +127,11 @@ class Follower:
     def _revision_changed(self, key: ObjectKey, manifest: Manifest | None) -> None:
         revision = f"{key.namespace}/{key.name}"
         if manifest is None:
+            self._revisions.discard(key)
             self._gateway.remove_revision(revision)
             self._autoscaler.remove_revision(revision)
         else:
+            self._revisions.add(key)
             self._autoscaler.set_revision(revision, manifest)
             self._gateway.set_revision(revision, _limits(manifest, self._burst_threshold(manifest)))
 
@@ -130,7 +143,7 @@ class Follower:
             known = self._ingresses.get(key)
             if known is not None and known[:2] == (uid, generation):
                 return
-            self._ingresses[key] = _Ingress(uid, generation, ingress_routes(manifest))
+            self._ingresses[key] = _Ingress(uid, generation, ingress_routes(manifest), is_external(manifest))
         self._changed.add(key)
         if self._is_synced:
             self._to_program.set()
@@ -140,8 +153,10 @@ class Follower:
             await self._to_program.wait()
             self._to_program.clear()
             changed, self._changed = self._changed, set()
-            routes = (ingress.routes for ingress in self._ingresses.values())
-            self._gateway.set_routes(route_table(routes, self._fallback_hosts))
+            ingresses = self._ingresses.values()
+            fallback_hosts = self._fallback_hosts if all(each.is_external for each in ingresses) else ()
+            self._gateway.set_routes(route_table((each.routes for each in ingresses), fallback_hosts))
+            self.is_programmed.set()
             for key in sorted(changed):
                 self._acknowledging.queue.add(key)
             await asyncio.sleep(PROGRAM_INTERVAL_SECONDS)

@@ -30,7 +30,7 @@ def external_hosts(name: str, namespace: str, domains: Sequence[str]) -> list[st
 
 
 def service_ingress(service: Manifest, revision: str, domains: Sequence[str]) -> Manifest:
-    """The Ingress that sends all traffic of `service` to one of its revisions."""
+    """The Ingress that sends all traffic of `service` to one of its revisions; without domains, that from inside."""
     metadata = service["metadata"]
     name, namespace = metadata["name"], metadata["namespace"]
     split = {
@@ -66,6 +66,11 @@ def service_ingress(service: Manifest, revision: str, domains: Sequence[str]) ->
             ],
         },
     }
+
+
+def is_external(ingress: Manifest) -> bool:
+    """Whether an Ingress has a host outside the cluster."""
+    return any(rule.get("visibility") != "ClusterLocal" for rule in ingress["spec"]["rules"])
 
 
 def routed_revisions(ingress: Manifest) -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -19,6 +19,7 @@ from upwell.runtime.clock import Clock
 from upwell.runtime.cluster.interface import Manifest, ObjectChange, ObjectKey, ObjectStore
 from upwell.runtime.cluster.kinds import DEPLOYMENT, INGRESS, REVISION, SERVICE
 from upwell.runtime.cluster.labels import CONFIGURATION_LABEL, GENERATION_LABEL, SERVICE_LABEL
+from upwell.runtime.cluster.reference import SOURCE_ANNOTATION
 from upwell.runtime.control.conditions import (
     READY,
     StatusCondition,
@@ -28,8 +29,10 @@ from upwell.runtime.control.conditions import (
     merge,
     summary,
 )
+from upwell.runtime.control.domains import Domains
 from upwell.runtime.control.ingress import external_hosts, local_hosts, routed_revisions, service_ingress
 from upwell.runtime.control.resources import deployment, deployment_name, is_controlled_by, owner_reference
+from upwell.runtime.control.revision import revision_status
 from upwell.runtime.workqueue import Controller
 
 TAKEN_NAME_SECONDS: Final = 30.0
@@ -66,51 +69,65 @@ class Observed:
 
 
 @dataclass(frozen=True, slots=True)
-class Addresses:
-    """Under which names services answer: of each domain, the first making the URL, on this port."""
+class ServingSettings:
+    """What a service's objects depend on besides the service."""
 
-    domains: Sequence[str]
+    domains: Domains
     port: int
+    """Of the gateway, for URLs."""
+    pulls_images: bool = False
+    """Whether replicas are made of images; else each revision needs a source."""
 
 
-def plan(observed: Observed, addresses: Addresses, now: float) -> list[Write]:
+def plan(observed: Observed, settings: ServingSettings, now: float) -> list[Write]:
     """What to write so that the cluster comes nearer to what the service declares. Empty when it is there."""
-    return list(_plan(observed, addresses, now))
+    return list(_plan(observed, settings, now))
 
 
-def _plan(observed: Observed, addresses: Addresses, now: float) -> Iterator[Write]:
+def _plan(observed: Observed, settings: ServingSettings, now: float) -> Iterator[Write]:
     service = observed.service
-    latest = current_revision(service, observed.revisions)
+    repaired = repaired_revision(service, observed.revisions)
+    if repaired is not None:
+        yield Write(Verb.UPDATE, repaired, "its image is mapped now")
+        return
+    revisions = yield from _plan_revisions(observed, settings, now)
+    latest = current_revision(service, revisions)
     if latest is None and observed.namesake is None:
-        latest = next_revision(service, observed.revisions)
-        reason = "the template changed" if observed.revisions else "the service is new"
-        yield Write(Verb.CREATE, latest, reason)
-    yield from _plan_revisions(observed, now)
-    serving = _serving_revision(observed, latest)
-    wanted = None if serving is None else service_ingress(service, serving["metadata"]["name"], addresses.domains)
+        latest = next_revision(service, revisions)
+        yield Write(Verb.CREATE, latest, "the template changed" if revisions else "the service is new")
+    serving = _serving_revision(observed, revisions, latest)
+    domains = settings.domains.of(service["metadata"].get("labels") or {})
+    wanted = None if serving is None else service_ingress(service, serving["metadata"]["name"], domains)
     if wanted is not None:
         yield from _plan_ingress(observed, wanted)
     conditions = [_configurations_ready(observed, latest), _routes_ready(observed, wanted)]
     status = {
         "observedGeneration": service["metadata"]["generation"],
         "conditions": merge(service, [*conditions, summary(conditions)], now),
-        **_addresses(service, addresses),
-        **_named_revisions(observed, latest, serving),
+        **_addresses(service, domains, settings.port),
+        **_named_revisions(revisions, latest, serving),
     }
     if status != service.get("status"):
         yield Write(Verb.STATUS, service | {"status": status}, "what it owns changed")
 
 
-def _plan_revisions(observed: Observed, now: float) -> Iterator[Write]:
+def _plan_revisions(
+    observed: Observed, settings: ServingSettings, now: float
+) -> Generator[Write, None, list[Manifest]]:
+    """What to write for the revisions; returns them with the status that they have then."""
     service = observed.service["metadata"]["name"]
     running = {manifest["metadata"]["name"]: manifest for manifest in observed.deployments}
+    revisions = []
     for revision in observed.revisions:
         found = running.get(deployment_name(revision["metadata"]["name"]))
-        if found is None:
+        has_source = settings.pulls_images or SOURCE_ANNOTATION in revision["metadata"].get("annotations", {})
+        if found is None and has_source:
             yield Write(Verb.CREATE, deployment(revision, service), "the revision has none")
-        status = _revision_status(revision, found, now)
-        if status != revision.get("status"):
-            yield Write(Verb.STATUS, revision | {"status": status}, "its deployment changed")
+        current = revision | {"status": revision_status(revision, found, now, has_source=has_source)}
+        if current["status"] != revision.get("status"):
+            yield Write(Verb.STATUS, current, "its deployment changed")
+        revisions.append(current)
+    return revisions
 
 
 def _plan_ingress(observed: Observed, wanted: Manifest) -> Iterator[Write]:
@@ -118,7 +135,7 @@ def _plan_ingress(observed: Observed, wanted: Manifest) -> Iterator[Write]:
     if found is None:
         yield Write(Verb.CREATE, wanted, "the first revision is ready")
     elif found["spec"] != wanted["spec"] and is_controlled_by(found, observed.service):
-        yield Write(Verb.UPDATE, found | {"spec": wanted["spec"]}, "a newer revision is ready")
+        yield Write(Verb.UPDATE, found | {"spec": wanted["spec"]}, "where it answers or what answers has changed")
 
 
 def current_revision(service: Manifest, revisions: Sequence[Manifest]) -> Manifest | None:
@@ -126,9 +143,30 @@ def current_revision(service: Manifest, revisions: Sequence[Manifest]) -> Manife
 
     A given name means the revision of that name, none means the newest; if it was made from the same template.
     """
+    candidate = _candidate(service, revisions)
+    return candidate if candidate is not None and _is_made_from(service, candidate) else None
+
+
+def repaired_revision(service: Manifest, revisions: Sequence[Manifest]) -> Manifest | None:
+    """The revision that the template declares but for the source that it lacked, with that source; else None.
+
+    A revision without one has never run, so that it may still change.
+    """
+    candidate = _candidate(service, revisions)
+    if candidate is None or SOURCE_ANNOTATION in candidate["metadata"].get("annotations", {}):
+        return None
+    source = _annotations(service).get(SOURCE_ANNOTATION)
+    if source is None:
+        return None
+    annotations = {**candidate["metadata"].get("annotations", {}), SOURCE_ANNOTATION: source}
+    repaired = candidate | {"metadata": candidate["metadata"] | {"annotations": annotations}}
+    return repaired if _is_made_from(service, repaired) else None
+
+
+def _candidate(service: Manifest, revisions: Sequence[Manifest]) -> Manifest | None:
     given = service["spec"]["template"].get("metadata", {}).get("name")
     candidates = [r for r in revisions if given in (None, r["metadata"]["name"])]
-    return candidates[-1] if candidates and _is_made_from(service, candidates[-1]) else None
+    return candidates[-1] if candidates else None
 
 
 def next_revision(service: Manifest, revisions: Sequence[Manifest]) -> Manifest:
@@ -161,39 +199,25 @@ def _generation(revision: Manifest) -> int:
 
 
 def _is_made_from(service: Manifest, revision: Manifest) -> bool:
-    template = service["spec"]["template"]
-    declared = template.get("metadata", {}).get("annotations", {})
-    return bool(revision["spec"] == template["spec"] and revision["metadata"].get("annotations", {}) == declared)
+    same = revision["metadata"].get("annotations", {}) == _annotations(service)
+    return same and bool(revision["spec"] == service["spec"]["template"]["spec"])
 
 
-def _serving_revision(observed: Observed, latest: Manifest | None) -> Manifest | None:
+def _annotations(service: Manifest) -> dict[str, str]:
+    annotations: dict[str, str] = service["spec"]["template"].get("metadata", {}).get("annotations", {})
+    return annotations
+
+
+def _serving_revision(
+    observed: Observed, revisions: Sequence[Manifest], latest: Manifest | None
+) -> Manifest | None:
     """The revision that should have the traffic: the latest once it is ready, until then the one that has it."""
-    ready = {r["metadata"]["name"]: r for r in observed.revisions if is_true(r, READY)}
+    ready = {r["metadata"]["name"]: r for r in revisions if is_true(r, READY)}
     if not ready:
         return None
     routed = routed_revisions(observed.ingress) if observed.ingress is not None else []
     names = [*([latest["metadata"]["name"]] if latest is not None else []), *routed, [*ready][-1]]
     return next(ready[name] for name in names if name in ready)
-
-
-def _revision_status(revision: Manifest, found: Manifest | None, now: float) -> dict[str, Any]:
-    available = find(found, "Available") if found is not None else None
-    if available is None:
-        parts = [
-            StatusCondition("ResourcesAvailable", "Unknown", "Deploying"),
-            StatusCondition("ContainerHealthy", "Unknown", "Deploying"),
-        ]
-    elif available.status == "True":
-        parts = [StatusCondition("ResourcesAvailable", "True"), StatusCondition("ContainerHealthy", "True")]
-    else:
-        parts = [
-            StatusCondition("ResourcesAvailable", "True"),
-            StatusCondition("ContainerHealthy", "False", available.reason, available.message),
-        ]
-    return {
-        "observedGeneration": revision["metadata"].get("generation", 1),
-        "conditions": merge(revision, [*parts, summary(parts)], now),
-    }
 
 
 def _configurations_ready(observed: Observed, latest: Manifest | None) -> StatusCondition:
@@ -219,16 +243,17 @@ def _routes_ready(observed: Observed, wanted: Manifest | None) -> StatusConditio
     return StatusCondition("RoutesReady", "True")
 
 
-def _addresses(service: Manifest, addresses: Addresses) -> dict[str, Any]:
+def _addresses(service: Manifest, domains: Sequence[str], port: int) -> dict[str, Any]:
     name, namespace = service["metadata"]["name"], service["metadata"]["namespace"]
-    return {
-        "url": service_url(external_hosts(name, namespace, addresses.domains)[0], addresses.port),
-        "address": {"url": f"http://{local_hosts(name, namespace)[-1]}"},
-    }
+    inside = f"http://{local_hosts(name, namespace)[-1]}"
+    outside = external_hosts(name, namespace, domains)
+    return {"url": service_url(outside[0], port) if outside else inside, "address": {"url": inside}}
 
 
-def _named_revisions(observed: Observed, latest: Manifest | None, serving: Manifest | None) -> dict[str, Any]:
-    created = latest if latest is not None else observed.revisions[-1] if observed.revisions else None
+def _named_revisions(
+    revisions: Sequence[Manifest], latest: Manifest | None, serving: Manifest | None
+) -> dict[str, Any]:
+    created = latest if latest is not None else revisions[-1] if revisions else None
     named: dict[str, Any] = {}
     if created is not None:
         named["latestCreatedRevisionName"] = created["metadata"]["name"]
@@ -247,10 +272,10 @@ def service_url(host: str, port: int) -> str:
 class ServingController:
     """Keeps every Service reconciled. Follows Services, Revisions, Deployments and Ingresses."""
 
-    def __init__(self, objects: ObjectStore, clock: Clock, addresses: Addresses) -> None:
+    def __init__(self, objects: ObjectStore, clock: Clock, settings: ServingSettings) -> None:
+        self.settings = settings
         self._objects = objects
         self._clock = clock
-        self._addresses = addresses
         self._services: dict[ObjectKey, ObjectKey] = {}
         self._controller: Controller[ObjectKey] = Controller("serving", self.reconcile)
 
@@ -273,6 +298,12 @@ class ServingController:
             return None
         return self._services.setdefault(change.key, ObjectKey(SERVICE, change.key.namespace, name))
 
+    async def configure(self, settings: ServingSettings) -> None:
+        """Use these settings from now on, for every service."""
+        self.settings = settings
+        for service in await self._objects.list(SERVICE):
+            self._controller.queue.add(ObjectKey.of(service))
+
     async def work(self) -> None:
         """Reconcile until cancelled."""
         await self._controller.run()
@@ -282,7 +313,7 @@ class ServingController:
         observed = await self._observe(key)
         if observed is None:
             return None
-        for write in plan(observed, self._addresses, self._clock.now()):
+        for write in plan(observed, self.settings, self._clock.now()):
             await self._write(write)
         return None if observed.namesake is None else TAKEN_NAME_SECONDS
 
@@ -294,7 +325,7 @@ class ServingController:
         labelled = await self._objects.list(REVISION, key.namespace, labels=labels)
         revisions = sorted((r for r in labelled if is_controlled_by(r, service)), key=_generation)
         namesake = None
-        if current_revision(service, revisions) is None:
+        if current_revision(service, revisions) is None and repaired_revision(service, revisions) is None:
             namesake = await self._objects.get(ObjectKey.of(next_revision(service, revisions)))
         deployments = await self._objects.list(DEPLOYMENT, key.namespace, labels=labels)
         ingress = await self._objects.get(ObjectKey(INGRESS, key.namespace, key.name))

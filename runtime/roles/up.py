@@ -8,28 +8,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from upwell.autoscaler.decision import Decision
-from upwell.autoscaler.spec import AutoscalerConfig
-from upwell.functions.errors import AddressInUse, InvalidFunction
+from upwell.functions.errors import AddressInUse, InvalidFunction, NotFound, Unavailable
 from upwell.runtime.clock import Clock
-from upwell.runtime.cluster.interface import Manifest, ObjectChange, ObjectKey
+from upwell.runtime.cluster.interface import Manifest, ObjectChange, ObjectKey, ObjectStore
+from upwell.runtime.cluster.kinds import SERVICE
 from upwell.runtime.cluster.local import LocalCluster, LocalClusterSettings
 from upwell.runtime.cluster.memory import MemoryStore
 from upwell.runtime.cluster.metrics import ReplicaCollector
 from upwell.runtime.control.autoscaler import AutoscalerLoop, burst_threshold
-from upwell.runtime.control.conditions import READY, find_for_generation
+from upwell.runtime.control.conditions import READY, StatusCondition, find_for_generation
+from upwell.runtime.control.config import ConfigLayers, PlatformConfig, platform_config
+from upwell.runtime.control.configmaps import ConfigMapFollower, stored_config_maps
 from upwell.runtime.control.follow import Follower
+from upwell.runtime.control.images import read_mappings
 from upwell.runtime.control.metrics import AutoscalerCollector
-from upwell.runtime.control.serving import Addresses, ServingController
+from upwell.runtime.control.serving import ServingController, ServingSettings
 from upwell.runtime.descriptors import raise_descriptor_limit
 from upwell.runtime.gateway.access_log import AccessLog
 from upwell.runtime.gateway.gateway import Gateway
@@ -41,6 +44,7 @@ from upwell.runtime.http.listen import bind
 from upwell.runtime.http.server import HttpServer
 from upwell.runtime.http.settings import HttpSettings
 from upwell.runtime.roles.admin import AdminPage
+from upwell.runtime.roles.applying import Applied, Applier
 from upwell.runtime.roles.scratch import socket_folder
 from upwell.runtime.settings import setting
 
@@ -48,6 +52,8 @@ LOCAL_DEFAULTS: Final = {"allow-zero-initial-scale": "true", "initial-scale": "0
 """A template that has imported the function proves more than a first replica, so none is started for it."""
 LEAST_STOP_SECONDS: Final = 0.5
 """For replicas to run their shutdown when requests have used up the drain's time."""
+START_SECONDS: Final = 60.0
+"""For all that is stored to be known: thousands of objects take about a second."""
 LOOPBACK: Final = ("127.0.0.1", "::1")
 FALLBACK_HOSTS: Final = ("localhost", "127.0.0.1", "[::1]")
 """What a function that is alone on the platform answers to besides its own hosts."""
@@ -65,7 +71,12 @@ class UpSettings:
         9090, "Port of metrics and health on 127.0.0.1; 0 takes a free one.", least=0, most=65535
     )
     domains: tuple[str, ...] = setting(
-        ("localhost", "example.com"), "A function answers on NAME.NAMESPACE. of each; the first makes its URL."
+        ("localhost", "example.com"),
+        "A function answers on NAME.NAMESPACE. of each; the first makes its URL. A ConfigMap config-domain takes"
+        " their place, but for localhost.",
+    )
+    images: tuple[str, ...] = setting(
+        (), "What images stand for: NAME=PATH[:callable] or NAME=cmd:COMMAND. What apply maps comes first."
     )
     templates: int = setting(
         32, "Imported functions kept ready to fork, about 10 MB of private memory each.", least=1
@@ -75,7 +86,11 @@ class UpSettings:
 
 
 class Platform:
-    """Everything that one machine needs, until `stop`."""
+    """Everything that one machine needs, until `stop`.
+
+    `directory` holds the copies of sources. `objects` is the store, one in memory unless it is given; it stays the
+    giver's to close. `autoscaler` are keys of `config-autoscaler` that stand above what a ConfigMap says.
+    """
 
     def __init__(
         self,
@@ -85,6 +100,7 @@ class Platform:
         *,
         access_log: AccessLog,
         autoscaler: Mapping[str, str],
+        objects: ObjectStore | None = None,
         host: HostSettings = HostSettings(),
         gateway: GatewaySettings = GatewaySettings(),
         decided: Callable[[Decision], None] = lambda decision: None,
@@ -94,7 +110,7 @@ class Platform:
         self.directory = directory
         self._cleanup = contextlib.ExitStack()
         sockets = self._cleanup.enter_context(socket_folder(directory))
-        self.objects = MemoryStore(clock)
+        self.objects: ObjectStore = MemoryStore(clock) if objects is None else objects
         self.launcher = HostLauncher(host, clock)
         self.cluster = LocalCluster(
             self.objects,
@@ -105,7 +121,10 @@ class Platform:
             reports=lambda report: self.autoscaler.report(report),
             settings=LocalClusterSettings(templates=settings.templates, show_errors=settings.show_errors),
         )
-        config = AutoscalerConfig.from_config_map({**LOCAL_DEFAULTS, **autoscaler})
+        self._layers = ConfigLayers(settings.domains, LOCAL_DEFAULTS, autoscaler)
+        images = read_mappings(settings.images, "images", os.getcwd())
+        self._applier = Applier(self.objects, directory / "bundles", self._layers, images)
+        config = platform_config({}, self._layers).autoscaler
         self.autoscaler = AutoscalerLoop(config, self.cluster, clock, decided=decided)
         self.gateway = Gateway(
             name=f"gateway-{os.getpid()}",
@@ -137,25 +156,40 @@ class Platform:
         return self._port
 
     async def start(self) -> None:
-        """Listen, start the host and the loops. Raises AddressInUse; nothing is left behind then."""
+        """Listen, start the host and the loops, and answer once all that is stored is routed. Raises AddressInUse;
+        nothing is left behind then."""
         raise_descriptor_limit()
         try:
             self._listeners = bind(self.settings.host, self.settings.port, "--port")
             self._port = int(self._listeners[0].getsockname()[1])
             await self.admin.start(self._bind_admin())
             await self.launcher.start()
+            await self._start_loops()
         except BaseException:
             await self.stop()
             raise
-        serving = ServingController(self.objects, self._clock, Addresses(self.settings.domains, self.port))
+        await self.server.start(self._listeners)
+        _log.info("listening", extra={"hosts": list(self.settings.host), "port": self.port})
+
+    async def _start_loops(self) -> None:
+        """Returns when the gateway knows all that is stored."""
+        config = platform_config(await stored_config_maps(self.objects), self._layers)
+        self.autoscaler.config = config.autoscaler
+        serving = ServingController(self.objects, self._clock, ServingSettings(config.domains, self.port))
         follower = Follower(
             self.objects,
             self.gateway,
             self.autoscaler,
             self._clock,
-            burst_threshold=functools.partial(burst_threshold, self.autoscaler.config),
+            burst_threshold=lambda revision: burst_threshold(self.autoscaler.config, revision),
             fallback_hosts=FALLBACK_HOSTS,
         )
+
+        async def configure(changed: PlatformConfig) -> None:
+            self.autoscaler.config = changed.autoscaler
+            await follower.refresh()
+            await serving.configure(ServingSettings(changed.domains, self.port))
+
         loops = {
             "cluster": self.cluster.run(),
             "gateway": self.gateway.run(),
@@ -163,10 +197,20 @@ class Platform:
             "serving-watch": serving.watch(),
             "serving": serving.work(),
             "follow": follower.run(),
+            "config": ConfigMapFollower(self.objects, self._layers, config, configure).run(),
         }
         self._tasks = [asyncio.create_task(loop, name=name) for name, loop in loops.items()]
-        await self.server.start(self._listeners)
-        _log.info("listening", extra={"hosts": list(self.settings.host), "port": self.port})
+        programmed = asyncio.create_task(follower.is_programmed.wait(), name="programmed")
+        done, _ = await asyncio.wait(
+            [programmed, *self._tasks], return_when=asyncio.FIRST_COMPLETED, timeout=START_SECONDS
+        )
+        programmed.cancel()
+        for task in done:
+            task.result()
+        if not done:
+            raise Unavailable(
+                f"what is stored could not be read in {START_SECONDS:.0f} s", where=str(self.directory)
+            )
 
     def _bind_admin(self) -> socket.socket:
         try:
@@ -182,29 +226,54 @@ class Platform:
         for task in done:
             task.result()
 
-    async def apply(self, manifest: Manifest) -> Manifest:
-        """Create the object or replace its spec."""
-        if await self.objects.get(ObjectKey.of(manifest)) is None:
-            return await self.objects.create(manifest)
-        return await self.objects.update(manifest)
+    async def apply(
+        self,
+        manifests: Sequence[Manifest],
+        *,
+        images: Mapping[str, str] = MappingProxyType({}),
+        dry_run: bool = False,
+    ) -> list[Applied]:
+        """Store what the manifests declare, all of them or none; with `dry_run` only say what that would do.
+
+        `images` says what images stand for, by name: an absolute `PATH[:callable]`, `cmd:COMMAND`, or a JSON
+        object with `path`, or with `command` and `directory`. The sources are kept as they are now. An image
+        without a mapping keeps the one that its Service has; one that never had one is told of in the Service's
+        conditions.
+        Raises Refused for the first manifest that is not taken, InvalidSettings for a mapping that cannot be read
+        or that no manifest uses, InvalidFunction for a source that cannot be kept, Unavailable when the disk is
+        full.
+        """
+        return await self._applier.apply(manifests, images, dry_run=dry_run)
+
+    async def delete(self, key: ObjectKey) -> None:
+        """Remove an object and all that belongs to it; a Namespace with all that is in it. Raises NotFound."""
+        await self._applier.delete(key)
 
     async def wait_ready(self, key: ObjectKey, timeout: float) -> Manifest:
-        """The Service once its present generation is ready. Raises InvalidFunction with its condition's message
-        when that fails or `timeout` seconds were not enough."""
-        message = "it was not ready in time"
+        """The Service once its present generation is ready; an object of a kind that is never ready at once.
+
+        Raises InvalidFunction with the condition's message when the generation failed, NotFound when there is no
+        such object (any more), and Unavailable with the last condition when `timeout` seconds were not enough.
+        """
+        ready: StatusCondition | None = None
+        known: Manifest | None = None
+        watched = self.objects.watch(key.kind, namespace=key.namespace, name=key.name)
         try:
-            async with asyncio.timeout(timeout), contextlib.aclosing(self.objects.watch(key.kind)) as changes:
+            async with asyncio.timeout(timeout), contextlib.aclosing(watched) as changes:
                 async for change in changes:
-                    if not isinstance(change, ObjectChange) or change.key != key or change.manifest is None:
-                        continue
-                    ready = find_for_generation(change.manifest, READY)
-                    if ready is not None and ready.status == "True":
-                        return change.manifest
+                    known = change.manifest if isinstance(change, ObjectChange) else known
+                    if known is None:
+                        break
+                    ready = find_for_generation(known, READY)
+                    if key.kind != SERVICE or (ready is not None and ready.status == "True"):
+                        return known
                     if ready is not None and ready.status == "False":
                         raise InvalidFunction(ready.message or ready.reason)
         except TimeoutError as error:
-            raise InvalidFunction(message, where=str(key), hint=f"waited {timeout:.0f} s") from error
-        raise InvalidFunction(message, where=str(key))
+            said = "nothing is known of it yet" if ready is None else ready.message or ready.reason
+            hint = f"waited {timeout:g} s; what holds it up: {said}"
+            raise Unavailable("it was not ready in time", where=str(key), hint=hint) from error
+        raise NotFound(f"{key} does not exist", where=str(key))
 
     async def stop(self) -> None:
         """Finish what is under way, end every replica, leave nothing behind, in little over the drain's time."""

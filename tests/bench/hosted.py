@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from upwell.functions.project import bundle, locate
-from upwell.runtime.cli.run import service
+from upwell.functions.project import locate
+from upwell.runtime.cli.functions import function_image, function_service
 from upwell.runtime.clock import Clock, SystemClock
-from upwell.runtime.cluster.interface import Exit, ObjectKey, Replica, ReplicaState, StartFailure
-from upwell.runtime.cluster.reference import SourceReference
+from upwell.runtime.cluster.interface import Exit, Replica, ReplicaState, StartFailure
 from upwell.runtime.gateway.access_log import JsonAccessLog
 from upwell.runtime.lines import LineWriter
 from upwell.runtime.roles.up import Platform, UpSettings
@@ -88,15 +87,13 @@ class Hosted:
     ) -> Deployed:
         """Apply the function in `path` as `upwell run` does, with a containerConcurrency and annotations of its
         template; returns once it is ready."""
-        project = locate(str(path))
-        kept = bundle(project, self._directory / "bundles")
-        reference = SourceReference(kept.digest, project.module, project.attribute, str(project.root))
-        manifest = service(project, reference, {})
+        name = locate(str(path)).name
+        manifest = function_service(name, {})
         template = manifest["spec"]["template"]
         template["spec"]["containerConcurrency"] = concurrency
-        template["metadata"]["annotations"].update(annotations or {})
-        applied = await self.platform.apply(manifest)
-        ready = await self.platform.wait_ready(ObjectKey.of(applied), READY_SECONDS)
+        template["metadata"] = {"annotations": dict(annotations or {})}
+        (applied,) = await self.platform.apply([manifest], images={function_image(name): str(path)})
+        ready = await self.platform.wait_ready(applied.key, READY_SECONDS)
         metadata = ready["metadata"]
         revision = f"{metadata['namespace']}/{ready['status']['latestReadyRevisionName']}"
         return Deployed(revision, f"{metadata['name']}.{metadata['namespace']}.localhost")

@@ -14,8 +14,9 @@ from upwell.runtime.cluster.interface import Manifest, ObjectKey, ReplicaState
 from upwell.runtime.cluster.kinds import DEPLOYMENT, INGRESS, REVISION, SERVICE
 from upwell.runtime.cluster.reference import SOURCE_ANNOTATION, SourceReference
 from upwell.runtime.control.conditions import READY, find_for_generation
+from upwell.runtime.control.domains import Domains
 from upwell.runtime.control.follow import Follower
-from upwell.runtime.control.serving import Addresses, ServingController
+from upwell.runtime.control.serving import ServingController, ServingSettings
 from upwell.runtime.gateway.activator import RevisionLimits
 from upwell.runtime.gateway.routes import RouteTable
 from upwell.runtime.testing.clock import FakeClock
@@ -23,6 +24,7 @@ from upwell.runtime.testing.launcher import FakeLauncher
 from upwell.runtime.testing.loop import run_fake
 
 T = TypeVar("T")
+SETTINGS = ServingSettings(Domains((), ("localhost",)), 8080)
 
 
 def service(name: str = "hello", digest: str = "d1", revision: str | None = None) -> Manifest:
@@ -89,7 +91,7 @@ async def control_plane(launcher: FakeLauncher | None = None) -> AsyncIterator[C
     async with local_cluster(launcher) as local:
         clock = FakeClock(loop=asyncio.get_running_loop())
         told = Told()
-        serving = ServingController(local.objects, clock, Addresses(("localhost",), 8080))
+        serving = ServingController(local.objects, clock, SETTINGS)
         follower = Follower(
             local.objects, told, told, clock, burst_threshold=lambda _: 7, fallback_hosts=("localhost",)
         )
@@ -206,7 +208,7 @@ def test_a_stale_read_is_raised_so_that_the_queue_looks_again() -> None:
         async with local_cluster() as local:
             objects = local.objects
             clock = FakeClock(loop=asyncio.get_running_loop())
-            serving = ServingController(objects, clock, Addresses(("localhost",), 80))
+            serving = ServingController(objects, clock, SETTINGS)
             key = ObjectKey.of(await objects.create(service()))
             get = objects.get
 

@@ -5,21 +5,35 @@ from typing import Any
 
 from upwell.runtime.cluster.interface import Manifest
 from upwell.runtime.control.conditions import find
+from upwell.runtime.control.domains import Domains
 from upwell.runtime.control.ingress import programmed_status
-from upwell.runtime.control.serving import Addresses, Observed, Verb, Write, current_revision, next_revision, plan
+from upwell.runtime.control.serving import (
+    Observed,
+    ServingSettings,
+    Verb,
+    Write,
+    current_revision,
+    next_revision,
+    plan,
+    repaired_revision,
+)
 
-ADDRESSES = Addresses(("localhost", "example.com"), 8080)
+SETTINGS = ServingSettings(Domains((), ("localhost", "example.com")), 8080)
+SOURCE = {"upwell.dev/source": '{"bundle":"d1","module":"main"}'}
 NOW = 1_700_000_000.0
 
 
-def service(annotations: dict[str, str] | None = None, revision: str | None = None) -> Manifest:
+def service(
+    annotations: dict[str, str] | None = None, revision: str | None = None, *, mapped: bool = True
+) -> Manifest:
     return {
         "apiVersion": "serving.knative.dev/v1",
         "kind": "Service",
         "metadata": {"name": "hello", "namespace": "default", "uid": "service-uid", "generation": 1},
         "spec": {
             "template": {
-                "metadata": {"annotations": annotations or {}} | ({"name": revision} if revision else {}),
+                "metadata": {"annotations": {**(SOURCE if mapped else {}), **(annotations or {})}}
+                | ({"name": revision} if revision else {}),
                 "spec": {"containers": [{"image": "hello"}], "timeoutSeconds": 300, "containerConcurrency": 0},
             }
         },
@@ -29,8 +43,9 @@ def service(annotations: dict[str, str] | None = None, revision: str | None = No
 class World:
     """Plays the store: applies plans until nothing is left to write."""
 
-    def __init__(self, declared: Manifest) -> None:
+    def __init__(self, declared: Manifest, settings: ServingSettings = SETTINGS) -> None:
         self.service = declared
+        self.settings = settings
         self.objects: dict[tuple[str, str], Manifest] = {}
         self.writes: list[tuple[str, str, str]] = []
 
@@ -43,7 +58,8 @@ class World:
             owned, key=lambda r: int(r["metadata"]["labels"]["serving.knative.dev/configurationGeneration"])
         )
         namesake = None
-        if current_revision(self.service, revisions) is None:
+        declared = current_revision(self.service, revisions) or repaired_revision(self.service, revisions)
+        if declared is None:
             name = next_revision(self.service, revisions)["metadata"]["name"]
             namesake = self.objects.get(("Revision", name))
         ingress = self.objects.get(("Ingress", "hello"))
@@ -52,7 +68,7 @@ class World:
     def settle(self, *, programmed: bool = True) -> None:
         """Apply plans, and play the gateway, until both are at rest."""
         for _ in range(20):
-            writes = plan(copy.deepcopy(self.observed()), ADDRESSES, NOW)
+            writes = plan(copy.deepcopy(self.observed()), self.settings, NOW)
             if not writes and not (programmed and self.program()):
                 return
             for write in writes:
@@ -176,7 +192,7 @@ def test_an_annotation_of_the_template_makes_a_revision_too() -> None:
     world.settle()
     last = world.of("Revision")[-1]
     assert last["metadata"]["name"] == "hello-00002"
-    assert last["metadata"]["annotations"] == {"autoscaling.knative.dev/target": "5"}
+    assert last["metadata"]["annotations"] == {**SOURCE, "autoscaling.knative.dev/target": "5"}
 
 
 def test_looking_again_writes_nothing() -> None:

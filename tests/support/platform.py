@@ -11,11 +11,10 @@ from typing import Any, TypeVar
 
 import uvloop
 
-from upwell.functions.project import bundle, locate
-from upwell.runtime.cli.run import service
+from upwell.functions.project import locate
+from upwell.runtime.cli.functions import function_image, function_service
 from upwell.runtime.clock import SystemClock
-from upwell.runtime.cluster.interface import ObjectKey
-from upwell.runtime.cluster.reference import SourceReference
+from upwell.runtime.cluster.interface import ObjectStore
 from upwell.runtime.gateway.access_log import AccessLog, NoAccessLog
 from upwell.runtime.gateway.call import Call
 from upwell.runtime.gateway.settings import GatewaySettings
@@ -141,10 +140,12 @@ async def platform(
     show_errors: bool = False,
     gateway: GatewaySettings | None = None,
     access_log: AccessLog | None = None,
+    objects: ObjectStore | None = None,
+    images: tuple[str, ...] = (),
     **autoscaler: str,
 ) -> AsyncIterator[Platform]:
     """A platform on free ports whose state is in `directory`."""
-    settings = UpSettings(port=0, admin_port=0, show_errors=show_errors, drain_seconds=2.0)
+    settings = UpSettings(port=0, admin_port=0, show_errors=show_errors, drain_seconds=2.0, images=images)
     built = Platform(
         settings,
         directory,
@@ -152,6 +153,7 @@ async def platform(
         access_log=access_log or NoAccessLog(),
         autoscaler={key.replace("_", "-"): value for key, value in autoscaler.items()},
         gateway=gateway or GatewaySettings(),
+        objects=objects,
     )
     await built.start()
     try:
@@ -168,14 +170,12 @@ async def deploy(on: Platform, source: str | Path, name: str = "hello", **spec: 
         path.write_text(source)
     else:
         path = source
-    project = locate(str(path))
-    kept = bundle(project, on.directory / "bundles")
-    reference = SourceReference(kept.digest, project.module, project.attribute, str(project.root))
-    manifest = service(project, reference, {})
+    function_name = locate(str(path)).name
+    manifest = function_service(function_name, {})
     manifest["spec"]["template"]["spec"].update(spec)
-    key = ObjectKey.of(await on.apply(manifest))
-    ready = await on.wait_ready(key, PATIENCE)
-    return Function(on, key.name, f"{key.namespace}/{ready['status']['latestReadyRevisionName']}")
+    (applied,) = await on.apply([manifest], images={function_image(function_name): str(path)})
+    ready = await on.wait_ready(applied.key, PATIENCE)
+    return Function(on, function_name, f"default/{ready['status']['latestReadyRevisionName']}")
 
 
 @contextlib.asynccontextmanager
