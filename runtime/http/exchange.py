@@ -6,6 +6,9 @@ makes when the client leaves: the sink's `gone`, then `on_gone`, then `on_finish
 
 What has come of the body is held until it exceeds `HttpSettings.hold_bytes`. While nobody takes the body, reading
 pauses there; once a sink takes it, the held part is let go instead and the exchange can no longer be replayed.
+
+An exchange may end in another protocol (`switch`): then what the client sends after the request goes to the sink
+as it is, `write` sends as it is, and each side is ended for itself, the client's by `Sink.end`.
 """
 
 from __future__ import annotations
@@ -23,10 +26,11 @@ from upwell.runtime.http.messages import (
     RequestHead,
     encode_fields,
     encode_trailers,
+    list_members,
 )
 
 if TYPE_CHECKING:
-    from upwell.runtime.http.server import ServerConnection
+    from upwell.runtime.http.server_connection import ServerConnection
 
 
 _BODILESS = frozenset({204, 304})
@@ -50,7 +54,7 @@ class Sink(Protocol):
         ...
 
     def end(self, trailers: Headers) -> None:
-        """The body is complete."""
+        """The body is complete; called once more when a client that has switched the protocol ends its side."""
         ...
 
     def gone(self) -> None:
@@ -71,7 +75,8 @@ class Exchange:
     """A request (`request`), who sent it (`client` address, `scheme`), and the means to answer it.
 
     `received_at` is the clock's monotonic time at which the head was complete. `status` is 0 until an answer was
-    begun; `bytes_sent` and `bytes_received` count decoded body bytes. `tag` is the owner's to use.
+    begun; `bytes_sent` and `bytes_received` count decoded body bytes, and all that passed after a switch.
+    `tag` is the owner's to use.
     """
 
     __slots__ = (
@@ -82,6 +87,7 @@ class Exchange:
         "_held_bytes",
         "_silent",
         "_taking",
+        "announced",
         "body_complete",
         "body_replayable",
         "bytes_received",
@@ -97,6 +103,7 @@ class Exchange:
         "scheme",
         "sink",
         "status",
+        "switched",
         "tag",
         "trailers",
     )
@@ -112,6 +119,7 @@ class Exchange:
         self.keep_alive = request.keep_alive
         self.responded = False
         self.finished = False
+        self.switched = False
         self.status = 0
         self.bytes_sent = 0
         self.bytes_received = 0
@@ -121,6 +129,7 @@ class Exchange:
         self.on_gone: Callable[[], None] | None = None
         self.on_finished: Callable[[Exchange], None] | None = None
         self.trailers: Headers | None = None
+        self.announced = b""
         self._held: list[bytes] | None = None
         self._held_bytes = 0
         self.sink: Sink | None = None
@@ -184,6 +193,8 @@ class Exchange:
         elif request.version == b"1.1":
             self._chunked = True
             framing = b"transfer-encoding: chunked\r\n"
+            if self.announced:
+                framing += b"trailer: %b\r\n" % self.announced
         else:
             self.keep_alive = False
             framing = b""
@@ -207,7 +218,8 @@ class Exchange:
                 self._connection.write(encoded)
 
     def finish(self, trailers: Headers | None = None) -> None:
-        """End the answer; trailer fields are sent when the client asked for them and the framing allows.
+        """End the answer; trailer fields are sent when the client asked for them or a Trailer field announced
+        them (`announced`), and the framing allows.
 
         An answer shorter than its declared length aborts the connection instead, so that the client can tell.
         """
@@ -238,6 +250,27 @@ class Exchange:
                 self._connection.expecting = False
             self._connection.write(STATUS_LINES[status] + encode_fields(headers) + b"\r\n")
 
+    def switch(self, headers: Headers, data: bytes) -> None:
+        """Answer 101 with `headers`, which name the protocol, and go on with `data` in it; see `write`.
+
+        End it with `close_answer`, which sends what is under way, or `abort`. Raises RuntimeError when an answer
+        was begun before.
+        """
+        if self.responded:
+            raise RuntimeError("an answer was already begun")
+        head = STATUS_LINES[101] + encode_fields(headers) + b"\r\n"
+        self.responded = self.switched = True
+        self.keep_alive = False
+        self.status = 101
+        self.bytes_sent += len(data)
+        self._connection.write(head + data)
+        self._connection.switched(self)
+
+    def end_side(self) -> None:
+        """After a switch: the client gets nothing more, but may go on sending."""
+        if not self.finished:
+            self._connection.end_side()
+
     def abort(self) -> None:
         """Close the client's connection at once, whatever was sent: never a clean end."""
         if not self.finished:
@@ -260,7 +293,10 @@ class Exchange:
     def _encode_end(self, trailers: Headers | None) -> bytes:
         if not self._chunked:
             return b""
-        return encode_trailers(trailers if trailers and self.request.accepts_trailers else [])
+        if trailers and not self.request.accepts_trailers:
+            announced = list_members(self.announced)
+            trailers = [field for field in trailers if field[0] in announced]
+        return encode_trailers(trailers or [])
 
     # The request's body.
 
@@ -358,6 +394,17 @@ class Exchange:
             self._connection.pause_body()
         if self._taking and sink is not None:
             sink.data(data)
+
+    def passed(self, data: bytes) -> None:
+        """Called by the connection with what the client sent after the switch."""
+        self.bytes_received += len(data)
+        if self.sink is not None:
+            self.sink.data(data)
+
+    def side_ended(self) -> None:
+        """Called by the connection: after the switch the client has ended its side."""
+        if self.sink is not None:
+            self.sink.end([])
 
     def body_arrived_whole(self, trailers: Headers) -> None:
         """Called by the connection."""

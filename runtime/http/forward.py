@@ -4,7 +4,13 @@ One `Forwarding` is one attempt. Before the head of an answer has come it writes
 fails its owner still decides: forward the same exchange again while `exchange.body_replayable`, or respond. After
 the head a failure aborts the client's connection, so that a cut answer never looks like a whole one.
 
-There is no deadline here but the one on connecting: the owner has one for the whole request and calls `cancel`.
+A request to change the protocol is passed on, and when the back end agrees (101) the two connections are spliced:
+bytes pass as they are, in both directions and at the pace of the slower side, and each side's end is passed on,
+until both have ended or one connection is gone. What the client sends before the 101 waits; if another answer
+comes, it is read as further requests, so that nobody tunnels through a back end that did not agree.
+
+There is no deadline here but the ones on connecting and on 100 Continue: the owner has one for the whole request,
+spliced or not, and calls `cancel`.
 `Observer.completed` is called exactly once, after which the attempt touches nothing any more; when the answer is
 complete it is called before the exchange's `on_finished`.
 """
@@ -22,10 +28,13 @@ from upwell.runtime.http.messages import (
     BodyFraming,
     Headers,
     RequestHead,
+    end_to_end,
     join_lines,
+    switches_to,
 )
 from upwell.runtime.http.upstream import UpstreamPool
 from upwell.runtime.http.upstream_connection import UpstreamConnection
+from upwell.runtime.timers import Timer
 
 
 class OutcomeKind(enum.Enum):
@@ -86,13 +95,15 @@ def encode_request(request: RequestHead, add: Headers, drop: frozenset[bytes]) -
         if name not in HOP_BY_HOP and name not in drop
     ]
     lines += [name + b": " + value + b"\r\n" for name, value in add]
+    if request.upgrade is not None:
+        lines += (b"connection: Upgrade\r\n", b"upgrade: %b\r\n" % request.upgrade)
     if request.framing is BodyFraming.CHUNKED:
         lines.append(b"transfer-encoding: chunked\r\n")
     if not request.host and b"host" not in dict(add):
         # RFC 9112 3.2: HTTP/1.1 needs the field, if only an empty one; the client spoke HTTP/1.0 without it.
         lines.append(b"host: \r\n")
     if request.accepts_trailers:
-        lines += (b"te: trailers\r\n", b"connection: te\r\n")
+        lines.append(b"te: trailers\r\n")
     return b"%b %b HTTP/1.1\r\n%b\r\n" % (request.method, request.origin_target, join_lines(lines))
 
 
@@ -102,7 +113,9 @@ class Forwarding:
     __slots__ = (
         "_add",
         "_chunked",
+        "_client_ended",
         "_connection",
+        "_continuing",
         "_done",
         "_drop",
         "_exchange",
@@ -110,7 +123,10 @@ class Forwarding:
         "_pool",
         "_request_complete",
         "_reused",
+        "_sending_paused",
+        "_server_ended",
         "_status",
+        "_switched",
     )
 
     def __init__(
@@ -130,6 +146,12 @@ class Forwarding:
         self._chunked = exchange.request.framing is BodyFraming.CHUNKED
         self._request_complete = False
         self._reused = False
+        self._sending_paused = False
+        # The wait for 100 Continue, with the body held back.
+        self._continuing: Timer | None = None
+        self._switched = False
+        self._client_ended = False
+        self._server_ended = False
         self._status = 0
         self._done = False
 
@@ -160,14 +182,15 @@ class Forwarding:
     def cancel(self) -> None:
         """Give up: the upstream connection is closed and the outcome is CANCELLED, told before this returns.
 
-        The client's connection is aborted if it has the answer's head, else left to the owner.
+        The client's connection is aborted if it has the answer's head (spliced: closed after what is under way),
+        else left to the owner.
         """
         if self._done:
             return
         started = self._status != 0
         self._end(OutcomeKind.CANCELLED, "cancelled")
         if started:
-            self._exchange.abort()
+            self._break_off()
 
     @property
     def held_up(self) -> bool:
@@ -191,20 +214,43 @@ class Forwarding:
             self._request_complete = True
             exchange.take_body()
             connection.write(head)
-            return
+        elif request.expects_continue:
+            connection.write(head)
+            pool = self._pool
+            self._continuing = pool.wheel.schedule(pool.settings.expect_timeout, self._continue)
+        else:
+            connection.write(head + self._body_so_far())
+
+    def _body_so_far(self) -> bytes:
+        """Take the body: what is there of it, encoded."""
+        exchange = self._exchange
         body = exchange.take_body()
         self._request_complete = exchange.body_complete
         if self._chunked:
             body = encode_chunk(body) if body else b""
             if self._request_complete:
+                self._chunked = False
                 body += b"0\r\n\r\n"
-        connection.write(head + body)
+        return body
+
+    def _continue(self) -> None:
+        """Tell the client to send its body, and send it on. The client is told once, whoever gave the cause."""
+        timer, self._continuing = self._continuing, None
+        if timer is None or self._connection is None:
+            return
+        timer.cancel()
+        self._exchange.inform(100, [])
+        body = self._body_so_far()
+        if body:
+            self._connection.write(body)
 
     def connect_failed(self, cause: str) -> None:
         self._end(OutcomeKind.CONNECT_FAILED, cause)
 
     def informed(self, status: int, headers: Headers) -> None:
-        if status != 100 or self._exchange.request.expects_continue:
+        if status == 100:
+            self._continue()
+        else:
             self._exchange.inform(status, headers)
 
     def answer(self, status: int, headers: Headers, length: int | None, data: bytes, ended: bool) -> None:
@@ -212,11 +258,12 @@ class Forwarding:
         self._observer.response_head(status, headers)
         if self._done:
             return
+        assert self._connection is not None
+        exchange.announced = self._connection.announced
         if not ended:
             exchange.begin_answer(status, headers, length, data, ended=False)
             self._status = status
             return
-        assert self._connection is not None
         exchange.begin_answer(status, headers, length, data, ended=True, trailers=self._connection.trailers)
         self._status = status
         self._complete()
@@ -226,8 +273,35 @@ class Forwarding:
             self._exchange.write(data)
             return
         assert self._connection is not None
+        if self._switched:
+            self._splice_over()
+            return
         self._exchange.write_last(data, self._connection.trailers)
         self._complete()
+
+    def switched(self, headers: Headers, data: bytes) -> None:
+        protocols = switches_to(headers, self._exchange.request.upgrade)
+        if protocols is None:
+            self._end(OutcomeKind.BAD_RESPONSE, "an upgrade that was not asked for")
+            return
+        passed = [field for field in end_to_end(headers) if field[0] != b"content-length"]
+        self._observer.response_head(101, passed)
+        if self._done:
+            return
+        passed += ((b"connection", b"Upgrade"), (b"upgrade", protocols))
+        self._continue()
+        self._switched = True
+        self._status = 101
+        self._exchange.switch(passed, data)
+        if not self._sending_paused:
+            self._exchange.resume_reading()
+
+    def side_ended(self) -> None:
+        self._server_ended = True
+        if self._client_ended:
+            self._splice_over()
+        else:
+            self._exchange.end_side()
 
     def lost(self, cause: str, malformed: bool) -> None:
         started = self._status != 0
@@ -237,12 +311,14 @@ class Forwarding:
             kind = OutcomeKind.LOST_DURING_RESPONSE if started else OutcomeKind.LOST_BEFORE_RESPONSE
         self._end(kind, cause)
         if started:
-            self._exchange.abort()
+            self._break_off()
 
     def pause_sending(self) -> None:
+        self._sending_paused = True
         self._exchange.pause_reading()
 
     def resume_sending(self) -> None:
+        self._sending_paused = False
         self._exchange.resume_reading()
 
     # As the sink of the exchange.
@@ -253,9 +329,20 @@ class Forwarding:
 
     def end(self, trailers: Headers) -> None:
         """Trailer fields of a request end here: nothing says that the back end would take them."""
+        if self._switched and self._request_complete:
+            self._end_client_side()
+            return
         self._request_complete = True
         if self._chunked and self._connection is not None:
+            self._chunked = False
             self._connection.write(b"0\r\n\r\n")
+
+    def _end_client_side(self) -> None:
+        self._client_ended = True
+        if self._server_ended:
+            self._splice_over()
+        elif self._connection is not None:
+            self._connection.end_side()
 
     def gone(self) -> None:
         self._end(OutcomeKind.CLIENT_GONE, "the client left")
@@ -272,6 +359,8 @@ class Forwarding:
 
     def _complete(self) -> None:
         self._done = True
+        if self._continuing is not None:
+            self._continuing.cancel()
         connection, self._connection = self._connection, None
         exchange = self._exchange
         exchange.detach(self)
@@ -280,10 +369,23 @@ class Forwarding:
         self._observer.completed(Outcome(OutcomeKind.COMPLETE, self._status, self._reused, True, ""))
         exchange.close_answer()
 
+    def _splice_over(self) -> None:
+        self._end(OutcomeKind.COMPLETE, "")
+        self._exchange.close_answer()
+
+    def _break_off(self) -> None:
+        """End what the client has begun to get, so that it never looks whole; a protocol of its own can tell."""
+        if self._switched:
+            self._exchange.close_answer()
+        else:
+            self._exchange.abort()
+
     def _end(self, kind: OutcomeKind, cause: str) -> None:
         if self._done:
             return
         self._done = True
+        if self._continuing is not None:
+            self._continuing.cancel()
         connection, self._connection = self._connection, None
         self._exchange.detach(self)
         if connection is not None:

@@ -6,6 +6,7 @@ Pure: nothing here does I/O or keeps state. Names are RFC 9110's and RFC 9112's.
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Iterable
 from http import HTTPStatus
 
@@ -17,6 +18,7 @@ Headers = list[tuple[bytes, bytes]]
 HOP_BY_HOP = frozenset(
     {
         b"connection",
+        b"http2-settings",
         b"keep-alive",
         b"proxy-authenticate",
         b"proxy-authorization",
@@ -31,6 +33,8 @@ HOP_BY_HOP = frozenset(
 
 # A client may name any field in Connection; these it may not take away from the next hop.
 _NEVER_LISTED = frozenset({b"host", b"content-length", b"cache-control", b"expect"})
+
+_PROTOCOL = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?:/[!#$%&'*+\-.^_`|~0-9A-Za-z]+)?")
 
 _NONE_LISTED: frozenset[bytes] = frozenset()
 
@@ -52,7 +56,8 @@ class RequestHead:
     `target` is as sent; `path` is its path without the query, still percent-encoded; `origin_target` is what goes
     to a back end (the target in origin form). `host` is in lower case and without a port: of an absolute target,
     else of the Host field, else empty (HTTP/1.0). `content_length` is set exactly when `framing` is LENGTH.
-    `listed` are the fields that Connection names and that end here; `upgrade` is the protocol asked for, if any.
+    `listed` are the fields that Connection names and that end here. `upgrade` holds the protocols asked for, if
+    any, without HTTP/2, which is not switched to in mid-connection. `server_wide` marks `OPTIONS *`.
     """
 
     __slots__ = (
@@ -67,6 +72,7 @@ class RequestHead:
         "method",
         "origin_target",
         "path",
+        "server_wide",
         "target",
         "upgrade",
         "version",
@@ -88,6 +94,7 @@ class RequestHead:
         self.content_length: int | None = None
         self.expects_continue = False
         self.upgrade: bytes | None = None
+        self.server_wide = False
         self.listed: frozenset[bytes] = _NONE_LISTED
 
     def header(self, name: bytes) -> bytes | None:
@@ -118,6 +125,26 @@ def listed_fields(options: frozenset[bytes]) -> frozenset[bytes]:
     return options - _NEVER_LISTED
 
 
+def upgrade_protocols(headers: Headers) -> bytes | None:
+    """What the Upgrade fields ask for, in the order given; None when nothing that can be passed on.
+
+    `h2c` is left out as Envoy does: RFC 9113 withdrew that upgrade, and it has carried requests past proxies.
+    """
+    asked = b",".join(value for name, value in headers if name == b"upgrade")
+    members = [member for part in asked.split(b",") if (member := part.strip(b" \t"))]
+    if not all(_PROTOCOL.fullmatch(member) for member in members):
+        return None
+    return b", ".join(member for member in members if member.lower() != b"h2c") or None
+
+
+def switches_to(headers: Headers, asked: bytes | None) -> bytes | None:
+    """The protocols that an answer with status 101 switches to; None unless each was `asked` for."""
+    switched = upgrade_protocols(headers)
+    if asked is None or switched is None or b"upgrade" not in connection_options(headers):
+        return None
+    return switched if set(list_members(switched)) <= set(list_members(asked)) else None
+
+
 def end_to_end(headers: Headers) -> Headers:
     """The fields that travel on: without the hop-by-hop ones and those that Connection lists."""
     gone = HOP_BY_HOP | listed_fields(connection_options(headers))
@@ -127,6 +154,11 @@ def end_to_end(headers: Headers) -> Headers:
 def end_to_end_trailers(trailers: Headers) -> Headers:
     """Trailer fields that may travel on: none that frames, routes or interprets the message."""
     return [field for field in trailers if field[0] not in _NEVER_IN_TRAILERS]
+
+
+def announced_trailers(value: bytes) -> bytes:
+    """The value of a Trailer field without the names that may not travel."""
+    return b", ".join(name for name in list_members(value) if name not in _NEVER_IN_TRAILERS)
 
 
 def _status_line(status: int) -> bytes:

@@ -15,7 +15,14 @@ import re
 import httptools
 
 from upwell.runtime.http.chunks import ChunkedReader, MalformedChunks
-from upwell.runtime.http.messages import BodyFraming, Headers, RequestHead, connection_options, listed_fields
+from upwell.runtime.http.messages import (
+    BodyFraming,
+    Headers,
+    RequestHead,
+    connection_options,
+    listed_fields,
+    upgrade_protocols,
+)
 from upwell.runtime.http.settings import HttpSettings
 
 _KNOWN_METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS"})
@@ -95,6 +102,11 @@ class RequestReader:
     def remaining(self) -> int | None:
         """Bytes of the body still to come; None when a chunked body does not say."""
         return None if self._chunks is not None else self._remaining
+
+    def take_rest(self) -> bytes:
+        """What is left over, which is no message any more: the connection has changed its protocol."""
+        rest, self._rest = self._rest, b""
+        return rest
 
     def receive(self, data: bytes) -> None:
         self._rest = self._rest + data if self._rest else data
@@ -245,6 +257,7 @@ class RequestReader:
 
     def _settle_absolute(self, head: RequestHead, index: dict[bytes, bytes]) -> None:
         if head.target == b"*" and head.method == b"OPTIONS":
+            head.server_wide = True
             return
         match = _ABSOLUTE.fullmatch(head.target)
         if match is None:
@@ -262,8 +275,8 @@ class RequestReader:
         if b"connection" in index:
             options = connection_options(head.headers)
             head.keep_alive = b"close" not in options and (head.version == b"1.1" or b"keep-alive" in options)
-            if b"upgrade" in options:
-                head.upgrade = index.get(b"upgrade")
+            if b"upgrade" in options and head.version == b"1.1":
+                head.upgrade = upgrade_protocols(head.headers)
             head.listed = listed_fields(options)
         elif head.version == b"1.0":
             head.keep_alive = False

@@ -47,6 +47,18 @@ class HttpSettings:
     discard_bytes: int = 262_144
     """Of a body nobody wanted, read to keep the connection; as Go does. Beyond, closing is cheaper."""
 
+    half_closed_probe: float = 0.5
+    """After a client has ended its side and before its answer has begun, until it is asked whether it is still
+    there, and each time twice as long as before. Most answers come sooner and are not preceded by the question."""
+
+    half_closed_idle: float = 5.0
+    """The same once its answer has begun, if not a byte of it moved: nothing can be asked then, and a client that
+    ends its side in the midst of an answer has nearly always left."""
+
+    expect_timeout: float = 1.0
+    """For a back end to say 100 Continue; after it the body is sent all the same, as Go does: older servers say
+    nothing and wait."""
+
     write_high_water: int = 65_536
     """Bytes waiting in a transport before its source is paused: one TCP window on a slow path."""
 

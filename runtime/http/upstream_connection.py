@@ -8,6 +8,9 @@ since what is left on it could be taken for the next answer.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -16,6 +19,7 @@ import httptools
 from upwell.runtime.http.messages import (
     HOP_BY_HOP,
     Headers,
+    announced_trailers,
     connection_options,
     end_to_end,
     end_to_end_trailers,
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
 
 _NO_OPTIONS: frozenset[bytes] = frozenset()
 _VERSIONS = ("1.1", "1.0")
+_RESCUED_BYTES = 65_536
+_RESCUED_READS = 64
 _FRAMING = HOP_BY_HOP | {b"content-length"}
 
 
@@ -54,7 +60,15 @@ class User(Protocol):
         ...
 
     def answer_data(self, data: bytes, ended: bool) -> None:
-        """More of the body, or its end."""
+        """More of the body, or its end; after a switch the end of the connection."""
+        ...
+
+    def switched(self, headers: Headers, data: bytes) -> None:
+        """The back end changes the protocol, with these fields; `data` and all that comes later is in it."""
+        ...
+
+    def side_ended(self) -> None:
+        """After a switch: the back end sends nothing more, but may go on taking."""
         ...
 
     def lost(self, cause: str, malformed: bool) -> None:
@@ -79,14 +93,18 @@ class UpstreamConnection(asyncio.Protocol):
         "_head_bytes",
         "_interim",
         "_keep_alive",
+        "_left",
         "_open_ended",
         "_parser",
+        "_parser_behind",
         "_parts",
         "_pool",
         "_status",
         "_surplus",
+        "_switched",
         "_transport",
         "_user",
+        "announced",
         "closed",
         "idle_since",
         "reading_paused",
@@ -106,10 +124,13 @@ class UpstreamConnection(asyncio.Protocol):
         self.served = 0
         self._fields: Headers = []
         self._parts: list[bytes] = []
+        self._switched = False
         self._renew()
 
     def _renew(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
+        # Whether part of the last answer's body went past the parser, which then waits for it in vain.
+        self._parser_behind = False
         self._reset()
 
     def _reset(self) -> None:
@@ -122,6 +143,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._surplus = False
         self._keep_alive = False
         self._open_ended = False
+        # Bytes that need no parsing: what is to come of a body with a length, or all when only its end can end it.
+        self._left: float = 0
+        self.announced = b""
 
     # What its user calls.
 
@@ -142,7 +166,7 @@ class UpstreamConnection(asyncio.Protocol):
         if not (request_complete and self._complete and self._keep_alive) or self._surplus or self.closed:
             self.close()
             return
-        if self._bodiless:
+        if self._bodiless or self._parser_behind:
             self._renew()
         else:
             self._reset()
@@ -161,11 +185,24 @@ class UpstreamConnection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def close(self) -> None:
-        """Close at once; what the back end had still to say is not wanted."""
+        """Close at once; what the back end had still to say is not wanted.
+
+        After a switch, what it is still to be told is sent, for a bounded time.
+        """
         self._user = None
-        if not self.closed:
-            self.closed = True
+        if self.closed:
+            return
+        self.closed = True
+        if self._switched and self._transport.get_write_buffer_size():
+            self._pool.wheel.schedule(self._pool.settings.linger, self._transport.abort)
+            self._transport.close()
+        else:
             self._transport.abort()
+
+    def end_side(self) -> None:
+        """After a switch: the client sends nothing more."""
+        if not self.closed:
+            self._transport.write_eof()
 
     def cut_off(self, cause: str) -> None:
         """Close at once and tell whoever uses it."""
@@ -184,17 +221,31 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
+        if exc is not None and self._user is not None:
+            self._read_what_came()
         user, self._user = self._user, None
         self._pool.gone(self)
         if user is None:
             return
-        if self._open_ended and exc is None:
+        if (self._open_ended or self._switched) and exc is None:
             self._complete = True
             user.answer_data(b"", True)
         else:
             user.lost(str(exc) if exc is not None else "the connection was closed", False)
 
+    def _read_what_came(self) -> None:
+        """A back end that answers early and closes makes writing fail; its answer may not have been read yet."""
+        descriptor = self._transport.get_extra_info("socket").fileno()
+        with contextlib.suppress(OSError):
+            for _ in range(_RESCUED_READS):
+                if descriptor < 0 or self._user is None or not (data := os.read(descriptor, _RESCUED_BYTES)):
+                    break
+                self.data_received(data)
+
     def eof_received(self) -> bool:
+        if self._switched and self._user is not None:
+            self._user.side_ended()
+            return self._user is not None
         if self._user is None:
             # Out of the pool now: the transport reports the loss only in a later turn.
             self._pool.drop(self)
@@ -214,11 +265,14 @@ class UpstreamConnection(asyncio.Protocol):
             self._pool.drop(self)
             self.close()
             return
+        if self._left:
+            self._pass_on(user, data)
+            return
         had_head = self._head is not None
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._break("an upgrade that was not asked for")
+        except httptools.HttpParserUpgrade as upgrade:
+            self._switch(user, data[upgrade.args[0] :])
             return
         except httptools.HttpParserError as error:
             if not self._complete:
@@ -241,6 +295,24 @@ class UpstreamConnection(asyncio.Protocol):
         elif body or self._complete:
             user.answer_data(body, self._complete)
 
+    def _pass_on(self, user: User, data: bytes) -> None:
+        """More of a body whose framing is known: to its end it is not looked at."""
+        self._left -= len(data)
+        if self._left > 0:
+            user.answer_data(data, False)
+            return
+        if self._left:
+            self._surplus = True
+            data = data[: int(self._left)]
+            self._left = 0
+        self._complete = True
+        user.answer_data(data, True)
+
+    def _switch(self, user: User, data: bytes) -> None:
+        self._left = math.inf
+        self._switched = True
+        user.switched(self._fields, data)
+
     def _deliver_head(self, user: User, body: bytes) -> None:
         headers: Headers = []
         length: int | None = None
@@ -257,6 +329,9 @@ class UpstreamConnection(asyncio.Protocol):
                 coding = field[1].lower() if coding is None else b"several"
             elif name == b"connection":
                 options = options | connection_options([field])
+            elif name == b"trailer":
+                names = announced_trailers(field[1])
+                self.announced = b", ".join((self.announced, names)) if self.announced else names
         if coding is not None and coding != b"chunked":
             self._break("malformed answer: a transfer coding other than chunked")
             return
@@ -272,6 +347,9 @@ class UpstreamConnection(asyncio.Protocol):
             body = b""
         else:
             self._open_ended = length is None and coding is None
+            if not self._complete and coding is None:
+                self._left = math.inf if length is None else length - len(body)
+                self._parser_behind = True
         user.answer(self._status, headers, length, body, self._complete)
 
     def _break(self, cause: str) -> None:
@@ -293,10 +371,13 @@ class UpstreamConnection(asyncio.Protocol):
         if self._complete:
             return
         status = self._parser.get_status_code()
+        if status == 101:
+            self._interim = True
+            return
         fields, self._fields = self._fields, []
         if status < 200:
             self._interim = True
-            if self._user is not None and status != 101:
+            if self._user is not None:
                 passed = [field for field in end_to_end(fields) if field[0] != b"content-length"]
                 self._user.informed(status, passed)
             return
