@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from upwell.functions.api.meta import Model, invalid
 
@@ -23,11 +23,21 @@ _RESERVED_PORTS = frozenset({8008, 8012, 8013, 8022, 8112, 9090, 9091})
 _PORT_NAMES = ("", "http1", "h2c", "user-port")
 
 
+def _check_text(text: str) -> str:
+    """No process can be given it otherwise."""
+    if "\0" in text:
+        raise invalid("holds a null character, which no process can be given")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_check_text)]
+
+
 class EnvVar(Model):
     """An environment variable; one that comes from elsewhere in the cluster says so in `valueFrom`."""
 
     name: str
-    value: str | None = None
+    value: Text | None = None
     value_from: Kept = None
 
     @field_validator("name")
@@ -127,8 +137,8 @@ class Container(Model):
 
     name: str | None = None
     image: str = Field(min_length=1)
-    command: list[str] | None = None
-    args: list[str] | None = None
+    command: list[Text] | None = None
+    args: list[Text] | None = None
     env: list[EnvVar] | None = None
     ports: Annotated[list[ContainerPort], Field(max_length=1)] | None = None
     readiness_probe: Probe | None = None

@@ -127,9 +127,9 @@ def _variable_faults(container: Mapping[str, Any], path: Path) -> Iterator[Fault
 
 
 def _mount_faults(container: Mapping[str, Any], volumes: Any, path: Path) -> Iterator[Fault]:
-    by_name = {volume.get("name"): volume for _, volume in _items(volumes)}
+    by_name = {str(volume.get("name")): volume for _, volume in _items(volumes)}
     for index, mount in _items(container.get("volumeMounts")):
-        volume = by_name.get(mount.get("name"), {})
+        volume = by_name.get(str(mount.get("name")), {})
         if "emptyDir" not in volume and not _is_optional(volume):
             message = f"its files would be missing: nothing is mounted on this machine at {mount.get('mountPath')}"
             yield Fault((*path, "volumeMounts", index), message)

@@ -30,7 +30,7 @@ def external_hosts(name: str, namespace: str, domains: Sequence[str]) -> list[st
 
 
 def service_ingress(service: Manifest, revision: str, domains: Sequence[str]) -> Manifest:
-    """The Ingress that sends all traffic of `service` to one of its revisions; without domains, that from inside."""
+    """The Ingress that sends all traffic of `service` to one of its revisions; inside only, without domains."""
     metadata = service["metadata"]
     name, namespace = metadata["name"], metadata["namespace"]
     split = {
