@@ -200,7 +200,8 @@ class Exchange:
             framing = b""
         if not self.keep_alive or not connection.stays_open(self, ended):
             self.keep_alive = False
-            framing += b"connection: close\r\n"
+            # To a client of HTTP/1.0 it goes without saying.
+            framing += b"connection: close\r\n" if request.version == b"1.1" else b""
         elif request.version != b"1.1":
             framing += b"connection: keep-alive\r\n"
         head = STATUS_LINES[status] + fields + framing + b"\r\n"
@@ -242,6 +243,17 @@ class Exchange:
             self.abort()
         else:
             self._connection.answer_ended(self)
+
+    def cut_short(self) -> None:
+        """Send what was written and close: the answer stays without its end, and the client can tell."""
+        if not self.finished:
+            self.keep_alive = False
+            self._connection.answer_ended(self)
+
+    @property
+    def lacks(self) -> int | None:
+        """Bytes still to come of an answer with a declared length; None when none was declared."""
+        return self._answer_left
 
     def inform(self, status: int, headers: Headers) -> None:
         """An informational answer (100 to 199, not 101) before the real one; HTTP/1.0 clients get none."""
