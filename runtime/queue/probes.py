@@ -15,7 +15,8 @@ from upwell.functions.asgi import Headers, Send
 MARK = b"k-network-probe"
 HASH = b"k-network-hash"
 
-_AGENTS = (b"kube-probe/", b"Knative-Activator-Probe", b"Knative-Autoscaling-Probe")
+AGENTS: Final = (b"kube-probe/", b"Knative-Activator-Probe", b"Knative-Autoscaling-Probe")
+"""How the user agents of kubelet, activator and autoscaler begin."""
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 _NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 
@@ -30,7 +31,7 @@ class ProbeAnswer(NamedTuple):
 
 def is_probe_agent(headers: Mapping[bytes, bytes]) -> bool:
     """Whether the kubelet, an activator or an autoscaler asks."""
-    return headers.get(b"user-agent", b"").startswith(_AGENTS)
+    return headers.get(b"user-agent", b"").startswith(AGENTS)
 
 
 def answer(headers: Mapping[bytes, bytes], *, draining: bool) -> ProbeAnswer | None:
@@ -41,7 +42,7 @@ def answer(headers: Mapping[bytes, bytes], *, draining: bool) -> ProbeAnswer | N
 
 def answer_to(agent: bytes, mark: bytes, digest: bytes, *, draining: bool) -> ProbeAnswer | None:
     """The same for the values of `User-Agent`, `K-Network-Probe` and `K-Network-Hash`; empty when absent."""
-    if agent.startswith(_AGENTS):
+    if agent.startswith(AGENTS):
         if draining:
             return _text(503, b"shutting down\n")
         if mark != b"queue":
