@@ -100,7 +100,7 @@ def with_source(manifest: Manifest, source: str = SOURCE, existing: Manifest | N
 
 
 def source_of(admitted: Admitted) -> str | None:
-    annotations = admitted.manifest["spec"]["template"].get("metadata", {}).get("annotations", {})
+    annotations: dict[str, str] = admitted.manifest["spec"]["template"].get("metadata", {}).get("annotations", {})
     return annotations.get(SOURCE_ANNOTATION)
 
 
@@ -380,7 +380,7 @@ def test_whatever_a_manifest_holds_it_is_taken_or_refused(data: st.DataObject) -
     error = refused(manifest, None, CONTEXT)
     if error is not None:
         assert error.faults
-        assert all(isinstance(fault.message, str) and isinstance(fault.field, str) for fault in error.faults)
+        assert all(fault.message for fault in error.faults)
         return
     admitted = admit(manifest, None, CONTEXT)
     json.dumps(admitted.manifest, allow_nan=False).encode()

@@ -20,6 +20,7 @@ from upwell.runtime.control.ingress import (
     service_ingress,
 )
 from upwell.runtime.control.resources import deployment, deployment_name
+from upwell.runtime.host.source import FunctionSource
 
 BUNDLES = Path("/bundles")
 
@@ -39,6 +40,7 @@ def test_what_a_revision_declares_reaches_the_host() -> None:
     declared["spec"]["containers"][0]["env"] = [{"name": "TARGET", "value": "World"}]
     source = function_source(deployment(declared, "hello"), BUNDLES, show_errors=True)
     assert source.revision == "default/hello-00001"
+    assert isinstance(source, FunctionSource)
     assert (source.root, source.module, source.attribute) == (BUNDLES / "d1", "main", "greet")
     assert source.origin == Path("/home/me/hello")
     assert source.container_concurrency == 3
