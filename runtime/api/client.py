@@ -180,10 +180,11 @@ class Client:
         except PermissionError as error:
             raise Unavailable("the platform belongs to another user", where=str(self.socket)) from error
         except OSError as error:
-            hint = "Start it with `upwell up`"
+            command = "upwell up"
             if self.directory != data_path(None, os.environ):
-                hint += f" --data {self.directory}"
-            raise Unavailable("no platform is running", where=str(self.socket), hint=f"{hint}.") from error
+                command += f" --data {self.directory}"
+            hint = f"Start it with `{command}`."
+            raise Unavailable("no platform is running", where=str(self.socket), hint=hint) from error
 
 
 def _object(kind: str, name: str) -> str:

@@ -166,12 +166,12 @@ class ApiServer:
             ("GET", "/replicas/{namespace}/{revision}", self._replicas),
             ("GET", "/logs/{namespace}/{service}", self._logs),
         )
-        return Starlette(
-            routes=[
-                Route(f"{PREFIX}{path}", guarded(answer), methods=[method]) for method, path, answer in routes
-            ],
+        application = Starlette(
+            routes=[Route(f"{PREFIX}{path}", guarded(each), methods=[method]) for method, path, each in routes],
             exception_handlers={HTTPException: no_such_route},
         )
+        application.router.redirect_slashes = False
+        return application
 
     async def _tell_platform(self, request: Request) -> Response:
         return JSONResponse(self._info.to_json())

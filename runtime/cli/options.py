@@ -23,21 +23,29 @@ COMPLETION_SECONDS: Final = 1.0
 _UNITS: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|)")
 
-data_option = click.option(
-    "--data",
-    metavar="DIR",
-    help="Directory of the platform's state.  [default: upwell in the user's data home; env: UPWELL_DATA]",
-)
+
+def data_option(*flags: str) -> Callable[[Function], Function]:
+    """The option `data`: where the platform's state is."""
+    explanation = "Directory of the platform's state.  [default: upwell in the user's data home; env: UPWELL_DATA]"
+    return click.option(*flags, "data", metavar="DIR", help=explanation)
 
 
 def with_client(function: Function) -> Function:
     """Adds `--data`, and passes on the `client` of the platform there."""
+    return data_option("--data", "--data-dir")(_client_of_data(function))
 
+
+def with_client_beside_data(function: Function) -> Function:
+    """The same for a command whose own `--data` is another: the directory is `--data-dir` alone."""
+    return data_option("--data-dir")(_client_of_data(function))
+
+
+def _client_of_data(function: Function) -> Function:
     @functools.wraps(function)
     def called(*arguments: Any, data: str | None, **options: Any) -> Any:
         return function(*arguments, client=Client(data_path(data, os.environ)), **options)
 
-    return data_option(called)  # type: ignore[return-value]  # the same function but for one parameter
+    return called  # type: ignore[return-value]  # the same function but for one parameter
 
 
 def namespace_option(function: Function) -> Function:

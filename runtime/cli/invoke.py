@@ -1,0 +1,220 @@
+"""`upwell invoke`: one request to a service, through the gateway as any client's would go.
+
+The gateway is dialled by its address and told the service's host, since names below localhost resolve in browsers
+and curl but not everywhere.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import sys
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from urllib.parse import quote, urlsplit
+
+import click
+
+from upwell.functions.errors import InvalidInput, InvalidSettings, Unavailable
+from upwell.runtime.api.client import Client
+from upwell.runtime.cli.functions import pairs
+from upwell.runtime.cli.named import DEFAULT_NAMESPACE
+from upwell.runtime.cli.options import complete_name, duration, namespace_option, with_client_beside_data
+from upwell.runtime.cluster.kinds import SERVICE
+
+EXAMPLES = """
+\b
+Examples:
+  upwell invoke hello
+  upwell invoke hello --path '/greet?name=Ada' -v
+  upwell invoke hello --data '{"name": "Ada"}'
+  upwell invoke hello --event com.example.order --data @order.json --subject 42
+  echo hi | upwell invoke hello --data - --header 'content-type: text/plain'
+\b
+Exit codes: 0 the answer is below 400; 1 it is not, or there was none; 2 the input is wrong.
+"""
+PIECE: Final = 64 * 1024
+_LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+_UNQUOTED: Final = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"%')
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+@click.command(epilog=EXAMPLES)
+@click.argument("name", shell_complete=complete_name)
+@click.option("--data", "-d", "body", metavar="TEXT|@FILE|-", help="The body: a text, a file, or standard input.")
+@click.option("--event", metavar="TYPE", help="Send a CloudEvent of this type in binary mode; --data is its data.")
+@click.option("--source", default="upwell-invoke", show_default=True, help="The event's source.")
+@click.option("--id", "identity", metavar="ID", help="The event's id.  [default: a random one]")
+@click.option("--subject", help="The event's subject.")
+@click.option("--extension", "extensions", multiple=True, metavar="NAME=VALUE", help="A further attribute of it.")
+@click.option("--header", "-H", "headers", multiple=True, metavar="NAME:VALUE", help="A header of the request.")
+@click.option("--path", default="/", show_default=True, help="Path and query.")
+@click.option("--method", "-X", help="[default: POST with a body or an event, else GET]")
+@click.option("--timeout", type=duration, default="300s", show_default=True, help="For each part of the answer.")
+@click.option("--verbose", "-v", is_flag=True, help="Show both heads on standard error.")
+@namespace_option
+@with_client_beside_data
+def invoke(client: Client, name: str, namespace: str | None, timeout: float, verbose: bool, **given: Any) -> None:
+    """Send a request or an event to a service and print the answer."""
+    request = _request(_Given(**given))
+    host = _host(client, namespace or DEFAULT_NAMESPACE, name)
+    connection = _dial(client, timeout)
+    try:
+        sent = [("Host", host), *request.headers]
+        if verbose:
+            _show_head(">", f"{request.method} {request.path} HTTP/1.1", sent)
+        answer = _send(connection, request, sent)
+        if verbose:
+            _show_head("<", f"HTTP/1.1 {answer.status} {answer.reason}", answer.getheaders())
+        _copy(answer)
+    except TimeoutError as error:
+        raise Unavailable(f"nothing came for {timeout:g} s", where=host) from error
+    except (http.client.HTTPException, ConnectionError) as error:
+        raise Unavailable("the gateway ended the connection before the answer did", where=host) from error
+    finally:
+        connection.close()
+    if answer.status >= 400:
+        click.echo(f"{answer.status} {answer.reason}", err=True)
+        sys.exit(1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    body: str | None
+    event: str | None
+    source: str
+    identity: str | None
+    subject: str | None
+    extensions: tuple[str, ...]
+    headers: tuple[str, ...]
+    path: str
+    method: str | None
+
+
+class _Request(NamedTuple):
+    method: str
+    path: str
+    headers: list[tuple[str, str]]
+    body: bytes | None
+
+
+def _request(given: _Given) -> _Request:
+    body = None if given.body is None else _read_body(given.body)
+    headers = [_header(each) for each in given.headers]
+    if given.event is not None:
+        headers = [*_event_headers(given.event, given), *headers]
+    elif given.subject or given.identity or given.extensions:
+        raise InvalidSettings(
+            "says something of an event, and there is none", where="--subject, --id, --extension"
+        )
+    named = {name.lower() for name, _ in headers}
+    if body is not None and "content-type" not in named:
+        headers.append(("Content-Type", _content_type(body)))
+    if body is not None and "content-length" not in named:
+        headers.append(("Content-Length", str(len(body))))
+    method = given.method or ("GET" if body is None and given.event is None else "POST")
+    if not _HEADER_NAME.fullmatch(method):
+        raise InvalidSettings(f"{method!r} is no method", where="--method")
+    path = given.path if given.path.startswith("/") else f"/{given.path}"
+    return _Request(method, quote(path, safe="%/:?#[]@!$&'()*+,;=~"), headers, body)
+
+
+def _read_body(given: str) -> bytes:
+    try:
+        if given == "-":
+            return sys.stdin.buffer.read()
+        return Path(given[1:]).read_bytes() if given.startswith("@") else given.encode()
+    except OSError as error:
+        raise InvalidInput(f"cannot be read: {error.strerror}", where=f"--data {given}") from error
+
+
+def _content_type(body: bytes) -> str:
+    try:
+        text = body.decode()
+        json.loads(text)
+    except UnicodeDecodeError:
+        return "application/octet-stream"
+    except (ValueError, RecursionError):
+        return "text/plain; charset=utf-8"
+    return "application/json"
+
+
+def _header(given: str) -> tuple[str, str]:
+    name, colon, value = given.partition(":")
+    if not colon or not _HEADER_NAME.fullmatch(name) or not _is_header_value(value):
+        raise InvalidSettings(f"{given!r} is no NAME:VALUE", where="--header")
+    return name, value.strip()
+
+
+def _is_header_value(value: str) -> bool:
+    return value.isascii() and (value.isprintable() or not value.strip("\t ").strip())
+
+
+def _event_headers(kind: str, given: _Given) -> list[tuple[str, str]]:
+    """A CloudEvent's attributes in binary mode; what a header cannot carry is percent-encoded, as there."""
+    attributes = {
+        "specversion": "1.0",
+        "id": given.identity or str(uuid.uuid4()),
+        "source": given.source,
+        "type": kind,
+        **({"subject": given.subject} if given.subject else {}),
+        **pairs(given.extensions, "--extension"),
+    }
+    for name in attributes:
+        if not re.fullmatch("[a-z0-9]+", name):
+            raise InvalidSettings(f"{name!r} cannot name an attribute: a-z and 0-9", where="--extension")
+    return [(f"ce-{name}", quote(value, safe=_UNQUOTED)) for name, value in attributes.items()]
+
+
+def _host(client: Client, namespace: str, name: str) -> str:
+    manifest = client.get(SERVICE, namespace, name)
+    url = manifest.get("status", {}).get("url")
+    if not url:
+        hint = f"See upwell describe ksvc {name}."
+        raise Unavailable("it has no URL yet", where=f"service {namespace}/{name}", hint=hint)
+    return str(urlsplit(url).netloc)
+
+
+def _dial(client: Client, timeout: float) -> http.client.HTTPConnection:
+    """A connection to the gateway, at an address of this machine."""
+    info = client.platform()
+    hosts = sorted((_LOOPBACK.get(each, each) for each in info.hosts), key=lambda each: each != "127.0.0.1")
+    connection = http.client.HTTPConnection(hosts[0], info.port, timeout=timeout)
+    try:
+        connection.connect()
+    except OSError as error:
+        where = f"{hosts[0]}:{info.port}"
+        raise Unavailable("the gateway takes no connection", where=where) from error
+    return connection
+
+
+def _send(
+    connection: http.client.HTTPConnection, request: _Request, headers: Sequence[tuple[str, str]]
+) -> http.client.HTTPResponse:
+    connection.putrequest(request.method, request.path, skip_host=True, skip_accept_encoding=True)
+    for name, value in headers:
+        connection.putheader(name, value)
+    connection.endheaders(request.body)
+    return connection.getresponse()
+
+
+def _copy(answer: http.client.HTTPResponse) -> None:
+    """The body as it comes, byte for byte."""
+    output = sys.stdout.buffer
+    ends_line = True
+    while data := answer.read1(PIECE):
+        output.write(data)
+        output.flush()
+        ends_line = data.endswith(b"\n")
+    if not ends_line and sys.stdout.isatty():
+        output.write(b"\n")
+        output.flush()
+
+
+def _show_head(mark: str, first: str, headers: Iterable[tuple[str, str]]) -> None:
+    for line in (first, *(f"{name}: {value}" for name, value in headers), ""):
+        click.echo(f"{mark} {line}".rstrip(), err=True)
