@@ -2,7 +2,7 @@
 
 Version 1 calls them `cloudevents.http`, `cloudevents.conversion` and so on; version 2 has the same modules as
 `cloudevents.v1.http` and `cloudevents.v1.conversion`. Code that was written for one is served by the other: a
-finder that comes after all others gives the module under the name that is not there. It is one and the same
+finder gives the module under the name that is not there. It is one and the same
 module, so that a class is the same by either name. What only one version has (`cloudevents.core`) stays missing
 in the other.
 """
@@ -14,29 +14,30 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
 _LIBRARY = "cloudevents"
 _CLASSIC = "cloudevents.v1"
-_CURRENT_ONLY = ("cloudevents.core",)
 
 
 def install() -> None:
     """Serve both names from now on in this process. Idempotent."""
     if not any(isinstance(each, _Finder) for each in sys.meta_path):
-        sys.meta_path.append(_Finder())
+        # In front: by way of an alias for a package, others would find its modules and load them once more.
+        sys.meta_path.insert(0, _Finder())
 
 
 def other_name(name: str) -> str | None:
     """What the other major version calls the module `name`; None for what is no such module."""
-    if name.startswith(f"{_CLASSIC}."):
-        return name.replace(_CLASSIC, _LIBRARY, 1)
     if name == _CLASSIC:
         return _LIBRARY
-    if name.startswith(f"{_LIBRARY}.") and not name.startswith(_CURRENT_ONLY):
-        return name.replace(_LIBRARY, _CLASSIC, 1)
-    return None
+    if name.startswith(f"{_CLASSIC}."):
+        return name.replace(_CLASSIC, _LIBRARY, 1)
+    parts = name.split(".")
+    if len(parts) == 1 or parts[0] != _LIBRARY or parts[1] == "core":
+        return None
+    return name.replace(_LIBRARY, _CLASSIC, 1)
 
 
 class _Finder(MetaPathFinder):
@@ -44,7 +45,7 @@ class _Finder(MetaPathFinder):
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         name = other_name(fullname)
-        if name is None or not _is_installed(name):
+        if name is None or _has(".".join(fullname.split(".")[:2])) or not _is_importable(name):
             return None
         return ModuleSpec(fullname, _Alias(name))
 
@@ -65,17 +66,14 @@ class _Alias(Loader):
         module.__spec__ = self._spec  # the import system has put the alias's there
 
 
-def _is_installed(name: str) -> bool:
-    """Whether a module is there on its own, and not by way of a finder like this."""
-    if name in sys.modules:
-        return True
-    parent, _, _ = name.rpartition(".")
+def _has(name: str) -> bool:
+    """Whether the installed library has, directly below it, a module of this name."""
+    library = importlib.import_module(_LIBRARY)
+    return PathFinder.find_spec(name, library.__path__) is not None
+
+
+def _is_importable(name: str) -> bool:
     try:
-        path = importlib.import_module(parent).__path__ if parent else None
-    except (ImportError, AttributeError):
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
         return False
-    return any(
-        finder.find_spec(name, path) is not None
-        for finder in sys.meta_path
-        if not isinstance(finder, _Finder) and hasattr(finder, "find_spec")
-    )

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from upwell.functions.errors import InvalidFunction
+from upwell.functions.sdk import is_hook
 from upwell.functions.wsgi import is_wsgi
 
 ENTRY_NAMES: Final = ("app", "application", "new", "handle", "main")
@@ -68,7 +69,7 @@ def _candidates(module: types.ModuleType) -> dict[str, Callable[..., Any]]:
 
 def _is_candidate(value: object, module: str) -> bool:
     if inspect.isfunction(value):
-        return value.__module__ == module
+        return value.__module__ == module and not is_hook(value)
     if inspect.isclass(value) or inspect.isroutine(value):
         return False
     if isinstance(value, functools.partial) or _is_framework_s(value, module):

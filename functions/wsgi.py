@@ -283,4 +283,4 @@ def _status(line: str) -> int:
 def _header(name: str, value: str) -> tuple[bytes, bytes]:
     if not name or any(each in name + value for each in "\r\n\0"):
         raise InvalidResult(f"the application answered with a header that HTTP cannot carry: {name!r}")
-    return name.encode("latin-1").lower(), value.encode("latin-1")
+    return name.encode("latin-1").lower(), value.strip(" \t").encode("latin-1")

@@ -1,4 +1,4 @@
-"""WSGI applications run as they are: PEP 3333 holds, streams flow both ways, and no thread outlives its request."""
+"""WSGI applications run as they are: PEP 3333 holds, streams flow both ways, no thread outlives its request."""
 
 from __future__ import annotations
 
