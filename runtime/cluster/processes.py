@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from upwell.autoscaler.stats import Report
 from upwell.runtime.host.process import ExitStatus
-from upwell.runtime.host.source import FunctionSource
+from upwell.runtime.host.source import Source
 from upwell.runtime.host.templates import LoadResult, TemplateState
 
 
@@ -53,17 +53,21 @@ class ProcessObserver(Protocol):
         """A handler goes on although its request timed out."""
         ...
 
+    def unhealthy(self, process: Process, reason: str) -> None:
+        """Its liveness probe has failed: it is to be replaced."""
+        ...
+
     def exited(self, process: Process, status: ExitStatus) -> None:
         """It ended. Told exactly once, and last."""
         ...
 
 
 class LoadedTemplate(Protocol):
-    """A revision's imported function, or the import that is under way."""
+    """A revision's imported function, or the import that is under way; of a program, its trial."""
 
     @property
-    def source(self) -> FunctionSource:
-        """What it imports."""
+    def source(self) -> Source:
+        """What it imports or starts."""
         ...
 
     @property
@@ -88,6 +92,6 @@ class LoadedTemplate(Protocol):
 class Loader(Protocol):
     """What makes templates."""
 
-    def load(self, source: FunctionSource) -> LoadedTemplate:
-        """Begin to import a source."""
+    def load(self, source: Source) -> LoadedTemplate:
+        """Begin to import a function, or to try a program."""
         ...

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 from upwell.functions.errors import InvalidFunction
 
 SOURCE_ANNOTATION: Final = "upwell.dev/source"
-"""JSON of a `SourceReference`: which bundle holds the function and where it starts."""
+"""JSON of a `SourceReference` or a `CommandReference`: what runs the revision here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +28,39 @@ class SourceReference:
         """The value of SOURCE_ANNOTATION."""
         return json.dumps(asdict(self), separators=(",", ":"))
 
-    @classmethod
-    def read(cls, annotations: Mapping[str, str], where: str) -> SourceReference:
-        """From an object's annotations. Raises InvalidFunction when there is none or it is malformed."""
-        text = annotations.get(SOURCE_ANNOTATION)
-        if text is None:
-            raise InvalidFunction("no source is known for its image", where=where)
-        try:
-            return cls(**json.loads(text))
-        except (TypeError, ValueError) as error:
-            raise InvalidFunction(f"annotation {SOURCE_ANNOTATION} is malformed", where=where) from error
+
+@dataclass(frozen=True, slots=True)
+class CommandReference:
+    """A program that listens on $PORT, in the place of a container's image and its entry point."""
+
+    command: tuple[str, ...]
+    directory: str | None = None
+    """Its working directory, unless the container names one."""
+
+    def annotation(self) -> str:
+        """The value of SOURCE_ANNOTATION."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+
+Reference: TypeAlias = SourceReference | CommandReference
+
+
+def read_reference(annotations: Mapping[str, str], where: str) -> Reference:
+    """From an object's annotations. Raises InvalidFunction when there is none or it is malformed."""
+    text = annotations.get(SOURCE_ANNOTATION)
+    if text is None:
+        hint = "Map it when you apply: --image NAME=PATH or --image NAME=cmd:COMMAND."
+        raise InvalidFunction("no source is known for its image", where=where, hint=hint)
+    try:
+        return _reference(json.loads(text))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InvalidFunction(f"annotation {SOURCE_ANNOTATION} is malformed", where=where) from error
+
+
+def _reference(values: dict[str, Any]) -> Reference:
+    if "command" not in values:
+        return SourceReference(**values)
+    command = values["command"]
+    if not isinstance(command, list) or not command or not all(isinstance(word, str) for word in command):
+        raise ValueError("the command is no list of words")
+    return CommandReference(**{**values, "command": tuple(command)})

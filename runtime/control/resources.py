@@ -45,15 +45,28 @@ def deployment(revision: Manifest, service: str) -> Manifest:
             "selector": {"matchLabels": {REVISION_LABEL: metadata["name"]}},
             "template": {
                 "metadata": {"labels": labels, "annotations": annotations},
-                "spec": {"containers": [_container(revision, service)]},
+                "spec": _pod(revision, service),
             },
         },
     }
 
 
+def _pod(revision: Manifest, service: str) -> dict[str, Any]:
+    grace = revision["spec"].get("terminationGracePeriodSeconds")
+    pod: dict[str, Any] = {"containers": [_container(revision, service)]}
+    return pod if grace is None else pod | {"terminationGracePeriodSeconds": grace}
+
+
+def serving_container(spec: dict[str, Any]) -> dict[str, Any]:
+    """The container of a revision that takes the requests: of several the one with ports."""
+    containers: list[dict[str, Any]] = spec["containers"]
+    return next((each for each in containers if each.get("ports")), containers[0])
+
+
 def _container(revision: Manifest, service: str) -> dict[str, Any]:
+    """All that the Revision's container has, probes and lifecycle included, with what a replica must know."""
     metadata, spec = revision["metadata"], revision["spec"]
-    container: dict[str, Any] = dict(spec["containers"][0])
+    container = serving_container(spec)
     identity = {
         "K_REVISION": metadata["name"],
         "K_CONFIGURATION": service,
@@ -63,7 +76,7 @@ def _container(revision: Manifest, service: str) -> dict[str, Any]:
     }
     limits = {name: spec[field] for name, field in _LIMITS.items() if spec.get(field) is not None}
     ours = [{"name": name, "value": str(value)} for name, value in (identity | limits).items()]
-    return container | {"env": [*container.get("env", []), *ours]}
+    return container | {"env": [*(container.get("env") or ()), *ours]}
 
 
 def owner_reference(owner: Manifest) -> dict[str, Any]:

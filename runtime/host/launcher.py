@@ -21,15 +21,17 @@ import socket
 import subprocess
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, overload
 
 from upwell.functions.errors import Unavailable
 from upwell.runtime.clock import Clock
 from upwell.runtime.host.channel import Channel
 from upwell.runtime.host.process import ExitStatus, ReplicaObserver, ReplicaProcess
+from upwell.runtime.host.programs import ProgramTemplate
 from upwell.runtime.host.settings import HostSettings
-from upwell.runtime.host.source import FunctionSource
+from upwell.runtime.host.source import FunctionSource, ProgramSource, Source
 from upwell.runtime.host.templates import LoadFailed, LoadResult, Template, TemplateState
 from upwell.runtime.host.wire import Received
 
@@ -43,6 +45,8 @@ __all__ = [
     "HostSettings",
     "LoadFailed",
     "LoadResult",
+    "ProgramSource",
+    "ProgramTemplate",
     "ReplicaObserver",
     "ReplicaProcess",
     "Template",
@@ -53,10 +57,16 @@ _log = logging.getLogger("upwell.host")
 
 
 class HostLauncher:
-    """Starts and ends functions' processes. `start` once, then `load` templates; `stop` ends all of them."""
+    """Starts and ends functions' processes. `start` once, then `load` templates; `stop` ends all of them.
 
-    def __init__(self, settings: HostSettings, clock: Clock) -> None:
+    `environment` is added to that of all processes; by it they can be told from any others.
+    """
+
+    def __init__(
+        self, settings: HostSettings, clock: Clock, *, environment: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self._settings = settings
+        self._environment = environment
         self._clock = clock
         self._zygote: subprocess.Popen[bytes] | None = None
         self._zygote_started = 0.0
@@ -68,7 +78,7 @@ class HostLauncher:
         self._deaths = 0
         self._restart: asyncio.TimerHandle | None = None
         self._unsent: list[tuple[dict[str, Any], list[int]]] = []
-        self._templates: set[Template] = set()
+        self._templates: set[Template | ProgramTemplate] = set()
         self._processes: set[ReplicaProcess] = set()
         self._claims: dict[int, Callable[[int], None]] = {}
         self._unclaimed: OrderedDict[int, tuple[int, float]] = OrderedDict()
@@ -109,9 +119,23 @@ class HostLauncher:
         await self._end_zygote()
         self._drop_unsent()
 
-    def load(self, source: FunctionSource) -> Template:
-        """A template for `source`, at once; it imports in the background. The caller closes it when it is done."""
-        template = Template(source, self, self._settings, self._clock, self._templates.discard)
+    @overload
+    def load(self, source: FunctionSource) -> Template: ...
+
+    @overload
+    def load(self, source: ProgramSource) -> ProgramTemplate: ...
+
+    @overload
+    def load(self, source: Source) -> Template | ProgramTemplate: ...
+
+    def load(self, source: Source) -> Template | ProgramTemplate:
+        """A template for `source`, at once; it imports, or is tried, in the background. The caller closes it when
+        it is done."""
+        template: Template | ProgramTemplate
+        if isinstance(source, ProgramSource):
+            template = ProgramTemplate(source, self, self._settings, self._clock, self._templates.discard)
+        else:
+            template = Template(source, self, self._settings, self._clock, self._templates.discard)
         self._templates.add(template)
         return template
 
@@ -152,6 +176,11 @@ class HostLauncher:
         if self._channel is not None:
             self._channel.send({"kill": pid})
 
+    def watch_memory(self, pid: int, limit: int, itself: bool) -> None:
+        """Have the zygote end a replica that uses more than `limit` bytes."""
+        if self._channel is not None:
+            self._channel.send({"watch": pid, "limit": limit, "itself": itself})
+
     # The zygote
 
     def _spawn(self) -> None:
@@ -165,6 +194,7 @@ class HostLauncher:
             self._zygote = subprocess.Popen(  # noqa: S603  # our own interpreter and module
                 [sys.executable, "-P", "-m", "upwell.runtime.host.base", str(descriptor)],
                 stdin=subprocess.DEVNULL,
+                env={**os.environ, **self._environment},
                 pass_fds=[descriptor],
                 start_new_session=True,
             )
@@ -185,6 +215,10 @@ class HostLauncher:
         message = received.message
         if "ready" in message:
             self._is_ready.set()
+        for pid, used in message.get("out_of_memory", ()):
+            for process in self._processes:
+                if process.pid == pid:
+                    process.out_of_memory(used)
         for pid, status in message.get("exits", ()):
             ended = self._claims.pop(pid, None)
             if ended is not None:

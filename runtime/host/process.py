@@ -7,11 +7,12 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from upwell.autoscaler.stats import Report
 from upwell.runtime.host.channel import Channel
+from upwell.runtime.host.source import FunctionSource, Source
 from upwell.runtime.host.wire import Received
 
 
@@ -24,6 +25,20 @@ class ExitStatus:
     was_ready: bool
     reason: str
     """In words, for logs and for whoever waits for the replica."""
+    cause: str = ""
+    """The same in one word where Kubernetes or Knative has one for it: OOMKilled, ExitCode3."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What a template or replica says of why it cannot go on."""
+
+    what: str
+    where: str = ""
+    hint: str = ""
+    traceback: str = ""
+    cause: str = ""
+    """See `ExitStatus`."""
 
 
 class ReplicaObserver(Protocol):
@@ -49,6 +64,10 @@ class ReplicaObserver(Protocol):
         """A handler goes on although its request timed out, and cannot be ended but with its process."""
         ...
 
+    def unhealthy(self, process: ReplicaProcess, reason: str) -> None:
+        """Its liveness probe has failed: it is to be replaced."""
+        ...
+
     def exited(self, process: ReplicaProcess, status: ExitStatus) -> None:
         """It ended. Told exactly once, and last."""
         ...
@@ -65,6 +84,10 @@ class Supervisor(Protocol):
         """End a descendant of the zygote at once."""
         ...
 
+    def watch_memory(self, pid: int, limit: int, itself: bool) -> None:
+        """End it when it uses more than `limit` bytes; `itself` says whether it counts beside what it started."""
+        ...
+
     def finished(self, process: ReplicaProcess) -> None:
         """The process's end has been told."""
         ...
@@ -78,22 +101,26 @@ class ReplicaProcess:
         name: str,
         observer: ReplicaObserver,
         supervisor: Supervisor,
+        source: Source,
         *,
         started_at: float,
-        grace: float,
         exit_wait: float,
     ) -> None:
         self.name = name
+        self.failure: Failure | None = None
+        """What it said of itself before it ended."""
         self.started_at = started_at
         self.pid: int | None = None
         self.phases: Mapping[str, float] = {}
         self.ended = False
+        self.killed = False
+        """Whether its end is upwell's doing."""
         self._observer = observer
         self._supervisor = supervisor
-        self._grace = grace
+        self._source = source
         self._exit_wait = exit_wait
         self._ready = False
-        self._failure = ""
+        self._program: tuple[int | None, int | None] | None = None
         self._channel: Channel | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -109,7 +136,7 @@ class ReplicaProcess:
     def drain(self, grace: float | None = None) -> None:
         """Have it finish what it accepted, for `grace` seconds (default: the request timeout), and end."""
         if self._channel is not None:
-            self._channel.send({"drain": self._grace if grace is None else grace})
+            self._channel.send({"drain": self._source.timeout_seconds if grace is None else grace})
 
     def kill(self) -> None:
         """End it at once. One that does not exist yet ends as soon as it does."""
@@ -118,7 +145,16 @@ class ReplicaProcess:
         if self.pid is None:
             self.finish(None, "it was killed before it started")
         else:
+            self.killed = True
             self._supervisor.kill_process(self.pid)
+
+    def out_of_memory(self, used: int) -> None:
+        """It is being ended because it uses so many bytes."""
+        limit = self._source.memory_bytes
+        what = f"out of memory: it used {_mebibytes(used)} and its limit is {_mebibytes(limit)} (OOMKilled)"
+        hint = "Raise resources.limits.memory, or lower containerConcurrency."
+        self.killed = True
+        self.failure = Failure(what, self._source.where, hint, "", "OOMKilled")
 
     def finish(self, status: int | None, reason: str = "") -> None:
         """Tell of the end, once: with the wait status, or with a reason when there is none."""
@@ -130,7 +166,19 @@ class ReplicaProcess:
         if self._channel is not None:
             self._channel.close()
         self._supervisor.finished(self)
-        self._observer.exited(self, exit_status(status, self._ready, reason or self._failure))
+        self._observer.exited(self, self._exit_status(status, reason))
+
+    def _exit_status(self, status: int | None, reason: str) -> ExitStatus:
+        failure = self.failure
+        if self._program is not None:  # what the sidecar itself ended with says less
+            assert failure is not None
+            return ExitStatus(*self._program, self._ready, failure.what, failure.cause)
+        if not reason and failure is not None:
+            reason = failure.what
+        elif not reason and not self.killed and status == signal.SIGKILL:
+            reason = "signal 9 did not come from upwell; the machine may be out of memory"
+        found = exit_status(status, self._ready, reason)
+        return found if failure is None else replace(found, cause=failure.cause)
 
     def _received(self, received: Received) -> None:
         message = received.message
@@ -140,11 +188,19 @@ class ReplicaProcess:
             self._observer.update(self, message["metrics"])
         if "stuck" in message:
             self._observer.stuck(self)
+        if "unhealthy" in message:
+            self.failure = Failure(message["unhealthy"], self._source.where, cause="Unhealthy")
+            self._observer.unhealthy(self, message["unhealthy"])
         if "failed" in message:
-            self._failure = message["failed"]["what"]
+            self.failure = Failure(**message["failed"])
+        if "program" in message:
+            self._program = tuple(message["program"])
         if "forked" in message:
             self.pid = message["forked"]
-            self._supervisor.claim(message["forked"], self._reaped)
+            if self._source.memory_bytes:
+                itself = isinstance(self._source, FunctionSource)
+                self._supervisor.watch_memory(self.pid, self._source.memory_bytes, itself)
+            self._supervisor.claim(self.pid, self._reaped)
         if "ready" in message:
             self._ready = True
             self.phases = message["ready"]
@@ -176,6 +232,10 @@ def exit_status(status: int | None, was_ready: bool, reason: str = "") -> ExitSt
         return ExitStatus(None, -code, was_ready, f"{words}: {reason}" if reason else words)
     words = f"exited with code {code}"
     return ExitStatus(code, None, was_ready, f"{words}: {reason}" if reason else words)
+
+
+def _mebibytes(number: int) -> str:
+    return f"{number / (1 << 20):.0f} MiB"
 
 
 def _signal_name(number: int) -> str:

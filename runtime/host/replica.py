@@ -22,29 +22,37 @@ import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, NoReturn, Self
+from typing import Literal, NoReturn, Self
 
 import uvloop
 from uvicorn.config import Config
 
-from upwell.autoscaler.stats import Reporter
 from upwell.functions import loading
 from upwell.functions.handler import Handler, adapt
 from upwell.functions.signature import Kind
 from upwell.runtime.clock import SystemClock
 from upwell.runtime.host import linux
 from upwell.runtime.host.channel import Channel
+from upwell.runtime.host.confine import REPLICA_MARK
+from upwell.runtime.host.inside import ask_application
+from upwell.runtime.host.reports import LoadReports
 from upwell.runtime.host.source import FunctionSource
 from upwell.runtime.host.wire import Received, Wire
 from upwell.runtime.http.asgi import AsgiServer, ServeSettings, StartupFailed, configure
 from upwell.runtime.queue.layer import AlreadyLogged, QueueLayer
-from upwell.runtime.queue.settings import QueueSettings
+from upwell.runtime.sidecar.checks import PASSED, Check, Target, carry_out
+from upwell.runtime.sidecar.prober import ProbeFailed, Prober
+from upwell.runtime.sidecar.probing import Action, HttpGet, TcpConnect
 from upwell.runtime.timers import TimerWheel
 
 DEFAULT_THREADS = 100
 """For sync handlers without a limit on concurrency: the autoscaler's default target."""
 
-REPORT_SECONDS = 1.0
+POST_START_SECONDS = 30.0
+"""For a postStart, of which Kubernetes says no bound but which a request may be waiting for."""
+READY_SECONDS = 600.0
+"""For an application's own startup and readiness: Knative's progress deadline."""
+STUCK_POLL_SECONDS = 0.05
 ADOPTION_SECONDS = 5.0
 """For the process between template and replica to end; it has nothing else to do."""
 ADOPTION_PAUSE = 0.0002
@@ -139,6 +147,14 @@ def run_fresh(source: FunctionSource, listener: socket.socket, channel: socket.s
 def _live(
     load: Callable[[Phases], Function], listener: socket.socket, channel: socket.socket, start: Start
 ) -> NoReturn:
+    def serve(phases: Phases) -> int:
+        return _run_loop(_load(load, phases, channel), listener, channel, start, phases)
+
+    live(serve, channel, start)
+
+
+def live(serve: Callable[[Phases], int], channel: socket.socket, start: Start) -> NoReturn:
+    """Become a process of its own and call `serve`, which gives the exit code. Ends the process."""
     code = 1
     try:
         phases = Phases(since=start.sent)
@@ -147,7 +163,7 @@ def _live(
             os._exit(PLATFORM_GONE)
         _be_own(channel)
         phases.end("fork", SystemClock().monotonic())
-        code = _run_loop(_load(load, phases, channel), listener, channel, start, phases)
+        code = serve(phases)
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
         _log.error("the function ended its replica: exit(%r)", error.code)
@@ -177,6 +193,7 @@ def new_loop() -> asyncio.AbstractEventLoop:
 def _be_own(channel: socket.socket) -> None:
     """Become a process of its own, with group and random state, and tell its pid: the zygote is its parent."""
     os.setpgid(0, 0)
+    os.environ[REPLICA_MARK] = str(os.getpid())
     try:
         Wire(channel).send({"forked": os.getpid()})
     except OSError:
@@ -192,7 +209,7 @@ def _load(load: Callable[[Phases], Function], phases: Phases, channel: socket.so
     except BaseException as error:
         from upwell.runtime.host.template import describe
 
-        Wire(channel).send({"failed": describe(error)})
+        Wire(channel).send({"failed": describe(error) | {"cause": "ImportFailed"}})
         _log.error("the function cannot be loaded", exc_info=error)
         flush()
         os._exit(IMPORT_FAILED)
@@ -214,7 +231,7 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 
 class Replica:
-    """What runs on the replica's loop: server, queue layer, and the conversation with the platform."""
+    """What runs on the replica's loop: server, queue layer, probes, and the conversation with the platform."""
 
     def __init__(
         self,
@@ -228,45 +245,105 @@ class Replica:
         self._clock = SystemClock()
         self._loop = loop
         self._phases = phases
+        self._source = source
         self._grace = source.timeout_seconds
         self._handler = function.handler
-        self._reporter = Reporter(source.revision, start.name, self._clock.now())
+        self._channel = Channel(channel, loop, self._received, self._platform_gone)
+        self._reports = LoadReports(source.revision, start.name, self._clock, loop, self._channel.send)
         self._layer = QueueLayer(
             function.handler.app,
-            _queue_settings(source),
-            self._reporter.stats,
+            source.queue_settings(),
+            self._reports.stats,
             TimerWheel(loop),
             self._clock,
             abandoned=lambda: function.handler.abandoned_threads,
-            woke=self._woke,
+            woke=self._reports.woke,
             stuck=self._stuck,
         )
+        self._prober = Prober(source.probes, self._ask, self._clock)
         function.config.loaded_app = self._layer
         self._server = AsgiServer(function.config, function.settings, self._clock)
-        self._channel = Channel(channel, loop, self._received, self._platform_gone)
         self._draining = asyncio.Event()
-        self._told = (-1, 0)
 
     async def serve(self, listener: socket.socket) -> int:
         """Start, serve, drain, stop; the process's exit code."""
         self._loop.add_signal_handler(signal.SIGTERM, self._drain, self._grace)
+        liveness: asyncio.Task[None] | None = None
         try:
-            await self._server.start(listener)
-        except StartupFailed as error:
-            text = f"{error}; its traceback is in the log"
-            self._channel.send({"failed": {"what": text, "where": "", "hint": "", "traceback": ""}})
+            await self._start(listener)
+        except (StartupFailed, ProbeFailed) as error:
+            self._channel.send({"failed": _startup_failure(error, self._source)})
             return STARTUP_FAILED
+        if self._source.probes.liveness is not None:
+            liveness = self._loop.create_task(self._watch_liveness(), name="liveness")
         self._phases.end("start", self._clock.monotonic())
         self._channel.send({"ready": self._phases.milliseconds})
-        self._loop.call_later(REPORT_SECONDS, self._tick)
+        self._reports.follow(self._layer)
         await self._draining.wait()
-        finished = await self._server.drain(self._grace)
-        if not finished:
+        if liveness is not None:
+            liveness.cancel()
+        if not await self._drain_server():
             _log.warning("requests were cut off: the drain took longer than %g s", self._grace)
+        await self._act(self._source.lifecycle.pre_stop, "preStop", self._grace)
         await self._server.stop()
         self._handler.close()
-        self._report()
+        self._reports.report()
         return 0
+
+    async def _start(self, listener: socket.socket) -> None:
+        """Raises StartupFailed or ProbeFailed."""
+        await self._server.start(listener)
+        lifecycle = self._source.lifecycle
+        if lifecycle.post_start is not None:
+            await self._act(lifecycle.post_start, "postStart", POST_START_SECONDS)
+        if self._source.probes.any:
+            await self._until_ready()
+
+    async def _until_ready(self) -> None:
+        """Until its probes say so, or it is to end. Raises ProbeFailed."""
+        ready = self._loop.create_task(self._prober.until_ready(), name="readiness")
+        draining = self._loop.create_task(self._draining.wait(), name="draining")
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                await asyncio.wait((ready, draining), return_when=asyncio.FIRST_COMPLETED)
+            if ready.done():
+                ready.result()
+        except TimeoutError:
+            raise ProbeFailed(f"it was not ready after {READY_SECONDS:g} s: {self._prober.last}") from None
+        finally:
+            ready.cancel()
+            draining.cancel()
+            await asyncio.gather(ready, draining, return_exceptions=True)
+
+    async def _watch_liveness(self) -> None:
+        self._channel.send({"unhealthy": await self._prober.until_dead()})
+
+    async def _ask(self, action: Action, timeout: float) -> Check:
+        """A probe of its own port goes to the handler, past the queue: it is no load and waits for nobody."""
+        if isinstance(action, HttpGet) and action.port is None and not action.host:
+            return await ask_application(self._handler.app, action, timeout)
+        if isinstance(action, TcpConnect) and action.port is None and not action.host:
+            return PASSED
+        return await carry_out(action, Target(environment=os.environ), timeout)
+
+    async def _act(self, action: Action | None, name: str, seconds: float) -> None:
+        if action is not None:
+            passed, reason = await self._ask(action, seconds)
+            if not passed:
+                _log.warning("%s failed: %s", name, reason)
+
+    async def _drain_server(self) -> bool:
+        """Finish what is under way, but for calls that do not end; False when time was too short."""
+        drained = self._loop.create_task(self._server.drain(self._grace), name="drain")
+        try:
+            while not drained.done():
+                await asyncio.wait((drained,), timeout=STUCK_POLL_SECONDS)
+                if 0 < self._reports.stats.in_flight <= self._layer.stuck_calls:
+                    return True
+            return drained.result()
+        finally:
+            drained.cancel()
+            await asyncio.gather(drained, return_exceptions=True)
 
     def _received(self, received: Received) -> None:
         grace = received.message.get("drain")
@@ -282,34 +359,11 @@ class Replica:
         flush()
         os._exit(PLATFORM_GONE)
 
-    def _tick(self) -> None:
-        self._loop.call_later(REPORT_SECONDS, self._tick)
-        self._report()
-
-    def _woke(self) -> None:
-        # Told at once, but after the request that is at hand.
-        self._loop.call_soon(self._report)
-
-    def _report(self) -> None:
-        report = self._reporter.report(self._clock.now())
-        message: dict[str, Any] = {"report": report.encode().decode()}
-        depth = self._reporter.stats.in_flight
-        totals = (self._layer.metrics.total, depth)
-        if totals != self._told:
-            self._told = totals
-            message["metrics"] = self._layer.metrics.snapshot(depth)
-        self._layer.silent = report.request_count == 0 and depth == 0
-        self._channel.send(message)
-
     def _stuck(self) -> None:
         self._channel.send({"stuck": self._handler.busy_threads})
 
 
-def _queue_settings(source: FunctionSource) -> QueueSettings:
-    return QueueSettings(
-        container_concurrency=source.container_concurrency,
-        timeout_seconds=source.timeout_seconds,
-        response_start_timeout_seconds=source.response_start_timeout_seconds,
-        idle_timeout_seconds=source.idle_timeout_seconds,
-        show_errors=source.show_errors,
-    )
+def _startup_failure(error: Exception, source: FunctionSource) -> dict[str, str]:
+    if isinstance(error, StartupFailed):
+        return {"what": f"{error}; its traceback is in the log", "cause": "StartupFailed"}
+    return {"what": str(error), "where": source.where, "cause": "Unhealthy"}

@@ -13,6 +13,8 @@ class HostSettings:
     """Seconds until the zygote has our imports: 0.3 s on an idle machine, many times that on a busy one."""
     load_deadline: float = 60.0
     """Seconds a module may take to import; data science stacks take up to 20 s from a cold disk."""
+    progress_deadline: float = 60.0
+    """Seconds until a program must be ready. Knative gives ten minutes, for images that must be pulled first."""
     exit_wait: float = 2.0
     """Seconds between a replica's channel closing and its exit status coming; it is sent within milliseconds."""
     stop_deadline: float = 5.0

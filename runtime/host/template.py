@@ -28,7 +28,7 @@ from typing import NoReturn
 from upwell.functions.errors import InvalidFunction
 from upwell.runtime import procfs
 from upwell.runtime.clock import SystemClock
-from upwell.runtime.host import linux, replica
+from upwell.runtime.host import confine, linux, replica
 from upwell.runtime.host.source import FunctionSource
 from upwell.runtime.host.wire import Message, Received, Wire
 
@@ -102,7 +102,10 @@ def _serve(source: FunctionSource, wire: Wire, zygote: int) -> int:
 
 
 def enter(source: FunctionSource) -> None:
-    """Make the process the function's: its environment, working directory and name."""
+    """Make the process the function's: its output, limits, environment, working directory and name."""
+    confine.log_to(source.log)
+    confine.be_expendable()
+    confine.limit_memory(source.memory_bytes)
     os.environ.update(source.environment)
     for name in SINGLE_THREADED:
         os.environ.setdefault(name, "1")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -44,11 +45,15 @@ class LoadResult:
 
 
 class LoadFailed(InvalidFunction):
-    """The source cannot be served; `traceback` is what its import raised, for the developer's eyes."""
+    """The source cannot be served; `traceback` is what its import raised, for the developer's eyes, `cause` the
+    reason that a condition gives."""
 
-    def __init__(self, what: str, *, where: str = "", hint: str = "", traceback: str = "") -> None:
+    def __init__(
+        self, what: str, *, where: str = "", hint: str = "", traceback: str = "", cause: str = "ImportFailed"
+    ) -> None:
         super().__init__(what, where=where, hint=hint)
         self.traceback = traceback
+        self.cause = cause
 
 
 class TemplateSupervisor(Supervisor, Protocol):
@@ -106,8 +111,8 @@ class Template:
                 name,
                 observer,
                 self._supervisor,
+                self.source,
                 started_at=self._clock.now(),
-                grace=self.source.timeout_seconds,
                 exit_wait=self._settings.exit_wait,
             )
             ours, theirs = socket.socketpair()
@@ -130,11 +135,7 @@ class Template:
     def lost(self, reason: str) -> None:
         """The process is gone with the zygote; its source may well be sound."""
         if self.state is not TemplateState.FAILED:
-            self._end(TemplateState.EVICTED, Unavailable(reason, where=self._where))
-
-    @property
-    def _where(self) -> str:
-        return str(self.source.origin or self.source.root)
+            self._end(TemplateState.EVICTED, Unavailable(reason, where=self.source.where))
 
     def _check_usable(self) -> None:
         if self.state is TemplateState.FAILED:
@@ -179,14 +180,21 @@ class Template:
     def _overdue(self) -> None:
         seconds = self._settings.load_deadline
         hint = "Move what takes long out of the module's top level, to where it is first used."
-        failure = LoadFailed(f"importing it took longer than {seconds:g} s", where=self._where, hint=hint)
+        failure = LoadFailed(f"importing it took longer than {seconds:g} s", where=self.source.where, hint=hint)
         self._end(TemplateState.FAILED, failure)
         if self.pid is not None:
             self._supervisor.kill_process(self.pid)
 
     def _reaped(self, status: int) -> None:
         self._channel.read_rest()
-        self._gone(exit_status(status, False).reason)
+        ended = exit_status(status, False)
+        if self.state is TemplateState.LOADING and ended.signal == signal.SIGKILL:
+            # By the kernel that wants memory, or by a person: the source may well be sound.
+            what = "the process was killed while it was imported"
+            hint = "The kernel does so when memory runs out; its log tells."
+            self._end(TemplateState.EVICTED, Unavailable(what, where=self.source.where, hint=hint))
+        else:
+            self._gone(ended.reason)
 
     def _ended(self) -> None:
         if self.state is not TemplateState.LOADING:
@@ -198,7 +206,7 @@ class Template:
 
     def _gone(self, how: str) -> None:
         if self.state is TemplateState.LOADING:
-            failure = LoadFailed(f"the process ended while it was imported: {how}", where=self._where)
+            failure = LoadFailed(f"the process ended while it was imported: {how}", where=self.source.where)
             self._end(TemplateState.FAILED, failure)
         elif self.state is TemplateState.LOADED:
             _log.warning("a template ended", extra={"revision": self.source.revision, "reason": how})

@@ -5,6 +5,9 @@ from it: a replica's parent is the zygote whatever becomes of its template. Its 
 line, since only the platform holds the other end: when that closes, and when the kernel says that the platform
 ended, the zygote kills its descendants and ends. SIGTERM rather than SIGKILL is asked for there, so that processes
 which a function has started itself are ended too; templates and replicas have SIGKILL set towards the zygote.
+
+It also looks after what a replica leaves behind, in sessions of its own too, and after memory: it ends a replica
+that uses more than its limit and says so, since it alone knows for certain whose a pid is.
 """
 
 from __future__ import annotations
@@ -12,19 +15,22 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import math
 import os
 import select
 import signal
 import socket
 import sys
+from collections.abc import Iterable
 from types import FrameType
 from typing import NoReturn
 
 from upwell.runtime import procfs
 from upwell.runtime.clock import SystemClock
 from upwell.runtime.descriptors import raise_descriptor_limit
-from upwell.runtime.host import linux, replica, template
-from upwell.runtime.host.source import FunctionSource
+from upwell.runtime.host import linux, memory, program, replica, template
+from upwell.runtime.host.confine import REPLICA_MARK
+from upwell.runtime.host.source import FunctionSource, ProgramSource, source_from_wire
 from upwell.runtime.host.wire import Message, Received, Wire
 
 WARM_MODULES = (
@@ -38,6 +44,9 @@ WARM_MODULES = (
 )
 """What handlers and servers import on first use, which would otherwise fall into a replica's first request."""
 
+SWEEP_SECONDS = 0.5
+"""After a replica's end until what it left behind is looked for: one look serves all that end meanwhile."""
+
 END_SECONDS = 3.0
 """For descendants to die of SIGKILL; only one that hangs in the kernel takes longer."""
 
@@ -48,6 +57,12 @@ class Zygote:
     def __init__(self, control: socket.socket) -> None:
         self._wire = Wire(control)
         self._ending = False
+        self._clock = SystemClock()
+        self._watched: dict[int, memory.Watched] = {}
+        self._next_look = math.inf
+        self._ended: set[int] = set()
+        self._next_sweep = math.inf
+        self._marks: dict[int, str] = {}
         self._wake, self._wake_signal = os.pipe()
         for descriptor in (self._wake, self._wake_signal):
             os.set_blocking(descriptor, False)
@@ -64,11 +79,12 @@ class Zygote:
         poll.register(self._wire.socket, select.POLLIN)
         poll.register(self._wake, select.POLLIN)
         while not self._ending:
-            ready = {descriptor for descriptor, _ in poll.poll()}
+            ready = {descriptor for descriptor, _ in poll.poll(self._wait())}
             if self._wake in ready:
                 self._reap()
             if self._wire.socket.fileno() in ready:
                 self._read()
+            self._look_around()
         self._end_descendants()
 
     def _end(self, number: int, frame: FrameType | None) -> None:
@@ -91,27 +107,34 @@ class Zygote:
                 self._fork_replica(message, descriptors)
             elif "kill" in message:
                 self._kill(message["kill"])
+            elif "watch" in message:
+                self._watched[message["watch"]] = memory.Watched(message["limit"], message["itself"])
+                self._next_look = min(self._next_look, self._clock.monotonic())
         except OSError as error:  # no memory or no process to be had: the descriptors' closing tells the platform
             print(f"upwell: the zygote cannot start a process: {error}", file=sys.stderr)  # noqa: T201
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
 
-    def _fork_template(self, source: Message, control: int) -> None:
+    def _fork_template(self, values: Message, control: int) -> None:
         zygote = os.getpid()
         if os.fork() == 0:
             self._leave()
-            template.run(FunctionSource.from_wire(source), socket.socket(fileno=control), zygote)
+            source = source_from_wire(values)
+            assert isinstance(source, FunctionSource)
+            template.run(source, socket.socket(fileno=control), zygote)
 
     def _fork_replica(self, message: Message, descriptors: list[int]) -> None:
         zygote = os.getpid()
-        picked_up = SystemClock().monotonic()
+        picked_up = self._clock.monotonic()
         if os.fork() == 0:
             self._leave()
-            listener, channel = (socket.socket(fileno=descriptor) for descriptor in descriptors)
-            source = FunctionSource.from_wire(message["fresh"])
+            *listeners, channel = (socket.socket(fileno=descriptor) for descriptor in descriptors)
             start = replica.Start(message["name"], message["sent"], replica.Birth(picked_up, zygote))
-            replica.run_fresh(source, listener, channel, start)
+            source = source_from_wire(message["fresh"])
+            if isinstance(source, ProgramSource):
+                program.run(source, listeners[0] if listeners else None, channel, start, message["deadline"])
+            replica.run_fresh(source, listeners[0], channel, start)
 
     def _leave(self) -> None:
         """Give up, in a child, what is the zygote's alone."""
@@ -124,9 +147,47 @@ class Zygote:
 
     def _kill(self, pid: int) -> None:
         # A pid that was reaped may be another's by now; one that was not is ours or does not exist.
-        with contextlib.suppress(ProcessLookupError):
-            if procfs.parent(pid) in (os.getpid(), 0):
-                os.kill(pid, signal.SIGKILL)
+        parents = procfs.parents()
+        if parents.get(pid, 0) in (os.getpid(), 0):
+            _kill_all([pid, *procfs.below(pid, parents)])
+
+    def _wait(self) -> float | None:
+        """Milliseconds until there is something to look at; None when there is nothing."""
+        due = min(self._next_look, self._next_sweep)
+        return None if due == math.inf else max(0.0, due - self._clock.monotonic()) * 1000
+
+    def _look_around(self) -> None:
+        now = self._clock.monotonic()
+        if now >= self._next_sweep:
+            self._sweep()
+        if now >= self._next_look:
+            self._look_at_memory(now)
+
+    def _look_at_memory(self, now: float) -> None:
+        found = memory.excesses(self._watched, procfs.parents())
+        for excess in found:
+            del self._watched[excess.pid]
+        if found:
+            with contextlib.suppress(OSError):
+                self._wire.send({"out_of_memory": [(excess.pid, excess.used) for excess in found]})
+        for excess in found:
+            _kill_all(excess.processes)
+        pause = memory.pause(self._clock.monotonic() - now)
+        self._next_look = now + pause if self._watched else math.inf
+
+    def _sweep(self) -> None:
+        """End what replicas that are gone have left behind. A process is asked for its mark once."""
+        self._next_sweep = math.inf
+        parents = procfs.parents()
+        children = {pid for pid, parent in parents.items() if parent == os.getpid()}
+        self._marks = {pid: mark for pid, mark in self._marks.items() if pid in children}
+        for child in children:
+            if child not in self._marks:
+                self._marks[child] = procfs.initial_variable(child, REPLICA_MARK)
+            mark = self._marks[child]
+            if mark.isdigit() and int(mark) in self._ended:
+                _kill_all([child, *procfs.below(child, parents)])
+        self._ended.clear()
 
     def _reap(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -135,7 +196,11 @@ class Zygote:
         ended: list[tuple[int, int]] = []
         while (pid := _ended_child()) is not None:
             ended.append(_bury(pid))
+            self._watched.pop(pid, None)
+            self._marks.pop(pid, None)
+            self._ended.add(pid)
         if ended:
+            self._next_sweep = min(self._next_sweep, self._clock.monotonic() + SWEEP_SECONDS)
             try:
                 self._wire.send({"exits": ended})
             except OSError:
@@ -156,6 +221,12 @@ class Zygote:
             except ChildProcessError:
                 return
             select.select([self._wake], [], [], 0.01)
+
+
+def _kill_all(pids: Iterable[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _ended_child() -> int | None:

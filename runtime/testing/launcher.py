@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from upwell.functions.errors import Unavailable
 from upwell.runtime.cluster.processes import ProcessObserver
 from upwell.runtime.host.process import ExitStatus, exit_status
-from upwell.runtime.host.source import FunctionSource
+from upwell.runtime.host.source import Source
 from upwell.runtime.host.templates import LoadFailed, LoadResult, TemplateState
 
 
@@ -51,9 +51,17 @@ class FakeProcess:
             self.is_ready = True
             self._observer.ready(self, phases or {"fork": 1.0, "start": 2.0})
 
+    def be_unhealthy(self, reason: str = "its liveness probe failed") -> None:
+        """Say that the liveness probe has failed."""
+        self._observer.unhealthy(self, reason)
+
     def exit(self, code: int = 0, reason: str = "") -> None:
         """End with an exit code."""
         self._end(exit_status(code << 8, self.is_ready, reason))
+
+    def vanish(self, reason: str) -> None:
+        """End before it could start, so that nobody knows how."""
+        self._end(ExitStatus(None, None, self.is_ready, reason))
 
     def _end(self, status: ExitStatus) -> None:
         if not self.has_ended:
@@ -62,9 +70,9 @@ class FakeProcess:
 
 
 class FakeTemplate:
-    """A function that is imported when the test says so."""
+    """A function that is imported, or a program that is tried, when the test says so."""
 
-    def __init__(self, source: FunctionSource, launcher: FakeLauncher) -> None:
+    def __init__(self, source: Source, launcher: FakeLauncher) -> None:
         self.source = source
         self.state = TemplateState.LOADING
         self.loaded: asyncio.Future[LoadResult] = asyncio.get_running_loop().create_future()
@@ -98,9 +106,9 @@ class FakeTemplate:
             self.state = TemplateState.LOADED
             self.loaded.set_result(LoadResult(seconds, True, ()))
 
-    def fail(self, what: str = "No module named 'absent'") -> None:
-        """The import has raised."""
-        self._stop(TemplateState.FAILED, LoadFailed(what, where="main.py"))
+    def fail(self, what: str = "No module named 'absent'", cause: str = "ImportFailed") -> None:
+        """The import has raised, or the program cannot serve."""
+        self._stop(TemplateState.FAILED, LoadFailed(what, where="main.py", cause=cause))
 
     def lose(self, reason: str = "the function host's zygote ended") -> None:
         """Its process is gone, through no fault of the source."""
@@ -112,8 +120,7 @@ class FakeTemplate:
         if was_loading:
             self.loaded.set_exception(error)
             for process in self.processes:
-                if not process.has_ended:
-                    process.exit(1, str(error))
+                process.vanish(str(error))
 
 
 class FakeLauncher:
@@ -129,7 +136,7 @@ class FakeLauncher:
         self._load_seconds = load_seconds
         self._start_seconds = start_seconds
 
-    def load(self, source: FunctionSource) -> FakeTemplate:
+    def load(self, source: Source) -> FakeTemplate:
         """A template that is loading."""
         template = FakeTemplate(source, self)
         self.templates.append(template)

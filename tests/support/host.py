@@ -21,6 +21,7 @@ from upwell.runtime.host.launcher import (
     FunctionSource,
     HostLauncher,
     HostSettings,
+    ProgramTemplate,
     ReplicaProcess,
     Template,
 )
@@ -82,6 +83,7 @@ class Recorder:
     reports: list[Report] = field(default_factory=list)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     stuck_count: int = 0
+    sick: list[str] = field(default_factory=list)
     exits: list[ExitStatus] = field(default_factory=list)
 
     def ready(self, process: ReplicaProcess, phases: Mapping[str, float]) -> None:
@@ -95,6 +97,9 @@ class Recorder:
 
     def stuck(self, process: ReplicaProcess) -> None:
         self.stuck_count += 1
+
+    def unhealthy(self, process: ReplicaProcess, reason: str) -> None:
+        self.sick.append(reason)
 
     def exited(self, process: ReplicaProcess, status: ExitStatus) -> None:
         self.exits.append(status)
@@ -193,7 +198,7 @@ class Host:
         """A template of it."""
         return self.launcher.load(self.source(text, **fields))
 
-    def start(self, template: Template) -> Running:
+    def start(self, template: Template | ProgramTemplate) -> Running:
         """A replica of it, on a socket of its own."""
         path = str(self.folder / f"{next(self._numbers)}.sock")
         recorder = Recorder()
