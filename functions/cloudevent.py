@@ -11,13 +11,36 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from upwell.functions.asgi import Headers
-from upwell.functions.errors import InvalidEvent, InvalidFunction, InvalidResult
-from upwell.functions.events import Event, is_json, parse_time, read_event, write_event
+from upwell.functions.encoding import encode_json
+from upwell.functions.errors import InvalidEvent, InvalidFunction
+from upwell.functions.events import Event, is_json, parse_time, read_event, write_batch, write_event
 
 Reader = Callable[[Iterable[tuple[bytes, bytes]], bytes], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class EventClass:
+    """A class of the library: `versions` of the specification that it takes, and `build` from an event to one.
+
+    `build` raises InvalidEvent for what the library refuses.
+    """
+
+    versions: tuple[str, ...]
+    build: Callable[[Event], Any]
+
+
+def event_class(wanted: type | None) -> EventClass:
+    """How to build instances of `wanted`, or of the common class when None.
+
+    Raises InvalidFunction when the library is not there.
+    """
+    if wanted is not None and any(base.__module__ == "cloudevents.core.base" for base in wanted.__mro__):
+        return _core_class(wanted)
+    return _classic_class(wanted)
 
 
 def event_reader(wanted: type | None) -> Reader:
@@ -25,9 +48,8 @@ def event_reader(wanted: type | None) -> Reader:
 
     Raises InvalidFunction when the library is not there. What it returns raises InvalidEvent.
     """
-    if wanted is not None and any(base.__module__ == "cloudevents.core.base" for base in wanted.__mro__):
-        return _core_reader(wanted)
-    return _classic_reader(wanted)
+    found = event_class(wanted)
+    return lambda headers, body: found.build(read_event(headers, body, versions=found.versions))
 
 
 def event_reply(event: Any) -> tuple[Headers, bytes]:
@@ -35,6 +57,16 @@ def event_reply(event: Any) -> tuple[Headers, bytes]:
 
     Raises InvalidResult for an attribute or data that cannot be sent.
     """
+    attributes, body = _reply_of(event)
+    return write_event(attributes, body), body
+
+
+def batch_reply(events: Iterable[Any]) -> tuple[Headers, bytes]:
+    """Headers and body that carry events of either family as a batch. Raises InvalidResult as `event_reply`."""
+    return write_batch(_reply_of(each) for each in events)
+
+
+def _reply_of(event: Any) -> tuple[dict[str, Any], bytes]:
     attributes = {name: value for name, value in event.get_attributes().items() if name != "data"}
     content_type = attributes.get("datacontenttype")
     data = event.get_data()
@@ -45,34 +77,29 @@ def event_reply(event: Any) -> tuple[Headers, bytes]:
     elif isinstance(data, str) and (_is_core(type(event)) or not is_json(content_type)):
         body = data.encode()
     else:
-        body = _dump(data)
+        body = encode_json(data)
         attributes.setdefault("datacontenttype", "application/json")
-    return write_event(attributes, body), body
+    return attributes, body
 
 
-def _classic_reader(wanted: type | None) -> Reader:
+def _classic_class(wanted: type | None) -> EventClass:
     create = getattr(_concrete(wanted), "create")  # noqa: B009  the class is known at run time only
-
-    def read(headers: Iterable[tuple[bytes, bytes]], body: bytes) -> Any:
-        event = read_event(headers, body, versions=("1.0", "0.3"))
-        return _build(lambda: create(dict(event.attributes), _classic_data(event)))
-
-    return read
+    return EventClass(
+        ("1.0", "0.3"), lambda event: _build(lambda: create(dict(event.attributes), _classic_data(event)))
+    )
 
 
-def _core_reader(wanted: type) -> Reader:
+def _core_class(wanted: type) -> EventClass:
     if wanted.__module__ == "cloudevents.core.base":
         wanted = importlib.import_module("cloudevents.core.v1.event").CloudEvent
-    version = "0.3" if ".v03." in wanted.__module__ else "1.0"
 
-    def read(headers: Iterable[tuple[bytes, bytes]], body: bytes) -> Any:
-        event = read_event(headers, body, versions=(version,))
+    def build(event: Event) -> Any:
         attributes: dict[str, Any] = dict(event.attributes)
         if "time" in attributes:
             attributes["time"] = parse_time(attributes["time"])
         return _build(lambda: wanted(attributes, _core_data(event)))
 
-    return read
+    return EventClass(("0.3" if ".v03." in wanted.__module__ else "1.0",), build)
 
 
 def _build(create: Callable[[], Any]) -> Any:
@@ -132,10 +159,3 @@ def _core_data(event: Event) -> Any:
         except (ValueError, RecursionError):
             return text
     return text
-
-
-def _dump(data: object) -> bytes:
-    try:
-        return json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidResult(f"the CloudEvent's data is not JSON: {error}") from error

@@ -21,6 +21,8 @@ from upwell.functions.errors import InvalidEvent, InvalidResult
 
 Attribute = str | int | bool
 
+BATCH = b"application/cloudevents-batch+json"
+
 _NAME = re.compile(r"[a-z0-9]+")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
@@ -63,6 +65,21 @@ def read_event(
     Raises InvalidEvent when there is none, when it breaks the specification, or when its version is not one of
     `versions`.
     """
+    event = _read(headers, body, versions, takes_batches=False)
+    assert isinstance(event, Event)
+    return event
+
+
+def read_events(
+    headers: Iterable[tuple[bytes, bytes]], body: bytes, *, versions: Collection[str] = ("1.0",)
+) -> Event | list[Event]:
+    """The event or the batch in an HTTP message. Raises InvalidEvent as `read_event` does."""
+    return _read(headers, body, versions, takes_batches=True)
+
+
+def _read(
+    headers: Iterable[tuple[bytes, bytes]], body: bytes, versions: Collection[str], *, takes_batches: bool
+) -> Event | list[Event]:
     content_type: str | None = None
     encoded: list[tuple[str, bytes]] = []
     for name, value in headers:
@@ -72,9 +89,11 @@ def read_event(
             content_type = value.decode("latin-1")
     mode = (content_type or "").lower()
     if mode.startswith("application/cloudevents-batch"):
-        raise InvalidEvent("this function takes one CloudEvent at a time, not a batch")
+        if not takes_batches:
+            raise InvalidEvent("this function takes one CloudEvent at a time, not a batch")
+        return _read_batch(body, versions)
     if mode.partition(";")[0].strip() in ("application/cloudevents+json", "application/cloudevents"):
-        event = _read_structured(body)
+        event = _read_members(*_load_object(body))
     elif any(name == "specversion" for name, _ in encoded):
         event = _read_binary(content_type, encoded, body)
     else:
@@ -82,8 +101,17 @@ def read_event(
             "the request carries no CloudEvent: neither a ce-specversion header nor the content type "
             "application/cloudevents+json"
         )
-    _check(event.attributes, versions)
-    return _decode_0_3(event) if event.attributes["specversion"] == "0.3" else event
+    return _checked(event, versions)
+
+
+def write_batch(events: Iterable[tuple[Mapping[str, object], bytes]]) -> tuple[Headers, bytes]:
+    """Headers and body of a batch, from each event's attributes and the bytes of its data.
+
+    Raises InvalidResult for an attribute that cannot be sent.
+    """
+    members = [_write_members(attributes, data) for attributes, data in events]
+    body = json.dumps(members, ensure_ascii=False, separators=(",", ":")).encode()
+    return [(b"content-type", BATCH), (b"content-length", b"%d" % len(body))], body
 
 
 def write_event(attributes: Mapping[str, object], data: bytes) -> Headers:
@@ -95,11 +123,7 @@ def write_event(attributes: Mapping[str, object], data: bytes) -> Headers:
     for name, value in attributes.items():
         if value is None:
             continue
-        if not _NAME.fullmatch(name):
-            raise InvalidResult(f"the CloudEvent has an attribute {name!r}: only a-z and 0-9 may form a name")
-        text = _attribute_text(value)
-        if _FORBIDDEN.search(text):
-            raise InvalidResult(f"the CloudEvent's attribute {name} holds characters that cannot be sent")
+        text = _sendable_text(name, value)
         if name == "datacontenttype":
             headers.append((b"content-type", text.encode("latin-1", "replace")))
         else:
@@ -139,8 +163,10 @@ def _decode_header(name: str, value: bytes) -> str:
         raise InvalidEvent(f"the header ce-{name} is not UTF-8") from error
 
 
-def _read_structured(body: bytes) -> Event:
-    members: dict[str, Any] = _load_object(body)
+def _read_members(members: dict[str, Any], doubled: list[dict[str, Any]]) -> Event:
+    """An event of the JSON format. Refuses a member that stands twice in it, though not within its data."""
+    if any(each is members for each in doubled):
+        raise InvalidEvent("the event has a member twice")
     if "data" in members and "data_base64" in members:
         raise InvalidEvent("the event holds both data and data_base64")
     data, encoded = members.pop("data", None), False
@@ -154,24 +180,43 @@ def _read_structured(body: bytes) -> Event:
     return Event(attributes, data, encoded)
 
 
-def _load_object(body: bytes) -> dict[str, Any]:
-    """The JSON object in `body`; refuses a member that stands twice in it, though not within its data."""
-    outermost: list[tuple[str, Any]] = []
+def _read_batch(body: bytes, versions: Collection[str]) -> list[Event]:
+    loaded, doubled = _load(body)
+    if not isinstance(loaded, list):
+        raise InvalidEvent("the body is not a JSON array of events")
+    events: list[Event] = []
+    for index, members in enumerate(loaded):
+        try:
+            if not isinstance(members, dict):
+                raise InvalidEvent("it is not a JSON object")
+            events.append(_checked(_read_members(members, doubled), versions))
+        except InvalidEvent as error:
+            raise InvalidEvent(f"event {index} of the batch: {error.what}") from error
+    return events
+
+
+def _load_object(body: bytes) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    loaded, doubled = _load(body)
+    if not isinstance(loaded, dict):
+        raise InvalidEvent("the body is not a JSON object")
+    return loaded, doubled
+
+
+def _load(body: bytes) -> tuple[Any, list[dict[str, Any]]]:
+    """The JSON value in `body`, and those objects in it that have a member twice."""
+    doubled: list[dict[str, Any]] = []
 
     def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        nonlocal outermost
-        outermost = pairs  # objects close from the inside out, so the last one is the event itself
-        return dict(pairs)
+        built = dict(pairs)
+        if len(built) != len(pairs):
+            doubled.append(built)
+        return built
 
     try:
         loaded = json.loads(body.decode("utf-8"), object_pairs_hook=build, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise InvalidEvent(f"the body is not a JSON event: {type(error).__name__}") from error
-    if not isinstance(loaded, dict):
-        raise InvalidEvent("the body is not a JSON object")
-    if len(loaded) != len(outermost):
-        raise InvalidEvent("the event has a member twice")
-    return loaded
+    return loaded, doubled
 
 
 def _refuse_constant(name: str) -> None:
@@ -197,6 +242,11 @@ def _decode_0_3(event: Event) -> Event:
         raise InvalidEvent("the attribute datacontentencoding is not base64")
     text = event.data.decode("latin-1") if event.encoded and event.data else event.data
     return Event(attributes, _decode_base64("data", text), encoded=True)
+
+
+def _checked(event: Event, versions: Collection[str]) -> Event:
+    _check(event.attributes, versions)
+    return _decode_0_3(event) if event.attributes["specversion"] == "0.3" else event
 
 
 def _check(attributes: Mapping[str, Attribute], versions: Collection[str]) -> None:
@@ -234,6 +284,33 @@ def _check_formats(attributes: Mapping[str, Attribute]) -> None:
 
 def _shown(value: object) -> str:
     return "missing" if value is None else repr(value)[:80]
+
+
+def _write_members(attributes: Mapping[str, object], data: bytes) -> dict[str, Any]:
+    members: dict[str, Any] = {}
+    for name, value in attributes.items():
+        if value is None:
+            continue
+        text = _sendable_text(name, value)
+        members[name] = value if isinstance(value, bool) or (type(value) is int and value in _INT32) else text
+    if data:
+        content_type = attributes.get("datacontenttype")
+        try:
+            text = data.decode()
+            is_text = content_type is not None and not is_json(str(content_type))
+            members["data"] = text if is_text else json.loads(text)
+        except (ValueError, RecursionError):
+            members["data_base64"] = base64.b64encode(data).decode()
+    return members
+
+
+def _sendable_text(name: str, value: object) -> str:
+    if not _NAME.fullmatch(name):
+        raise InvalidResult(f"the CloudEvent has an attribute {name!r}: only a-z and 0-9 may form a name")
+    text = _attribute_text(value)
+    if _FORBIDDEN.search(text):
+        raise InvalidResult(f"the CloudEvent's attribute {name} holds characters that cannot be sent")
+    return text
 
 
 def _attribute_text(value: object) -> str:

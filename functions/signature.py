@@ -11,7 +11,7 @@ import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from inspect import Parameter
@@ -26,6 +26,8 @@ class Kind(StrEnum):
     ASGI = "asgi"
     REQUEST = "request"
     EVENT = "event"
+    EVENTS = "events"
+    BODY = "body"
     NULLARY = "nullary"
 
 
@@ -33,25 +35,37 @@ class Kind(StrEnum):
 class Signature:
     """How to call one function.
 
-    `parameter` is the name of the argument that carries the request or event, empty for the other kinds;
-    `wanted` is the class that its annotation asks for, None when the annotation left it open.
+    `parameter` is the name of the argument that carries the request, event or body, empty for the other kinds;
+    `wanted` is what its annotation asks for, None when the annotation left it open. `context` is the name of the
+    argument that carries the context, empty for none. `positional` are those of the two that are passed by
+    position, in their order. `is_async` is of what runs on the loop, `is_generator` of what streams. With
+    `has_default` the function may be called without a body.
     """
 
     kind: Kind
     is_async: bool
     parameter: str = ""
-    by_name: bool = False
-    wanted: type | None = None
+    wanted: Any = None
+    context: str = ""
+    positional: tuple[str, ...] = ()
+    is_generator: bool = False
+    has_default: bool = False
 
+
+_Found = tuple[Kind, Any]
 
 _NAMES = {"request": Kind.REQUEST, "req": Kind.REQUEST, "event": Kind.EVENT}
+_CONTEXT_NAMES = ("ctx", "context")
 _ASGI = ("scope", "receive", "send")
 _VARIADIC = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
-_FITTING = """Any of these would fit, as a function, a method or an instance with __call__, sync or async:
+_OPEN = (Parameter.empty, Any, object)
+_FITTING = """Any of these would fit, as a function, a method or an instance with __call__, sync or async, \
+and each with a further ctx: upwell.functions.sdk.Context:
     async def hello():
     async def hello(request: starlette.requests.Request):
     async def hello(event: cloudevents.core.v1.event.CloudEvent):   or the class of cloudevents.v1.http;
-        with cloudevents 1 that of cloudevents.http
+        with cloudevents 1 that of cloudevents.http; list[CloudEvent] takes batches too
+    async def hello(order: Order):   a dataclass, a pydantic model or a msgspec Struct; dict, list, str, bytes
     async def app(scope, receive, send):"""
 
 
@@ -63,13 +77,12 @@ def read_signature(target: object) -> Signature:
     if inspect.isclass(target):
         return _read_class(target)
     if not callable(target):
-        raise _refusal(target, f"a {type(target).__name__} cannot be called")
+        raise refusal(target, f"a {type(target).__name__} cannot be called")
     parameters = _parameters(target)
     required = [each for each in parameters if each.default is Parameter.empty and each.kind not in _VARIADIC]
-    is_async = inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(_call_of(target))
-    if _is_asgi(required, is_async):
+    if _is_asgi(required, _is(inspect.iscoroutinefunction, target)):
         return Signature(Kind.ASGI, is_async=True)
-    return _read_function(target, parameters, required, is_async)
+    return _read_function(target, parameters)
 
 
 def location(target: object) -> str:
@@ -79,6 +92,19 @@ def location(target: object) -> str:
     if isinstance(code, types.CodeType):
         return f"{code.co_filename}:{code.co_firstlineno}"
     return f"{type(target).__module__}.{type(target).__qualname__}"
+
+
+def refusal(target: object, what: str) -> InvalidFunction:
+    """The error that says what is wrong with `target`, where it is, and what would fit."""
+    return InvalidFunction(what, where=location(target), hint=_FITTING)
+
+
+def describe(target: object) -> str:
+    """The callable with its parameters, as in its definition."""
+    name = getattr(target, "__qualname__", None) or getattr(
+        _underlying(target), "__qualname__", type(target).__qualname__
+    )
+    return f"{name}{inspect.signature(target)}" if callable(target) else str(name)
 
 
 def derives_from(kind: type, library: str, *names: str) -> bool:
@@ -94,58 +120,126 @@ def is_cloudevent(kind: type) -> bool:
 def _read_class(target: type) -> Signature:
     """A class is only ever an ASGI application whose instances are awaited, as Starlette's endpoints are."""
     required = [each for each in _parameters(target) if each.default is Parameter.empty]
-    if hasattr(target, "__await__") and _is_asgi(required, is_async=True):
+    if hasattr(target, "__await__") and _is_asgi(required, is_coroutine=True):
         return Signature(Kind.ASGI, is_async=True)
-    raise _refusal(target, f"{target.__qualname__} is a class; name an instance or a function")
+    raise refusal(target, f"{target.__qualname__} is a class; name an instance or a function")
 
 
-def _read_function(
-    target: object, parameters: list[Parameter], required: list[Parameter], is_async: bool
-) -> Signature:
+def _read_function(target: object, parameters: list[Parameter]) -> Signature:
     resolve = _resolver(target)
-    for parameter in parameters:
-        found = _by_annotation(resolve(parameter))
-        if found is not None and all(each is parameter for each in required):
-            return _signature(parameter, parameters, *found, is_async)
-    subject = required[0] if required else _named(parameters)
-    if len(required) > 1 or (subject is None and any(each.kind in _VARIADIC for each in parameters)):
-        raise _refusal(target, f"{_describe(target)} takes what no request can give it")
-    if subject is None:
-        return Signature(Kind.NULLARY, is_async)
-    kind = _NAMES.get(subject.name)
-    if kind is None or resolve(subject) not in (Parameter.empty, Any, object):
-        raise _refusal(target, f"{_describe(target)} takes {subject}, which no request can give it")
-    return _signature(subject, parameters, kind, None, is_async)
+    named = [each for each in parameters if each.kind not in _VARIADIC]
+    context = _find_context(named, resolve)
+    others = [each for each in named if each is not context]
+    required = [each for each in others if each.default is Parameter.empty]
+    subject, found = _find_subject(target, others, required, resolve)
+    if len(required) > 1 or (subject is None and required):
+        raise refusal(target, f"{describe(target)} takes what no request can give it")
+    if subject is None and context is None and len(named) < len(parameters):
+        raise refusal(target, f"{describe(target)} takes what no request can give it")
+    passed = [each for each in named if each is subject or each is context]
+    kind, wanted = found
+    return Signature(
+        kind,
+        _is(inspect.iscoroutinefunction, target) or _is(inspect.isasyncgenfunction, target),
+        subject.name if subject else "",
+        wanted,
+        context.name if context else "",
+        _positional(target, named, passed),
+        _is(inspect.isgeneratorfunction, target) or _is(inspect.isasyncgenfunction, target),
+        subject is not None and subject.default is not Parameter.empty,
+    )
 
 
-def _named(parameters: list[Parameter]) -> Parameter | None:
-    """An optional parameter that is named for what it should get."""
-    for each in parameters:
-        if each.name in _NAMES and each.kind not in _VARIADIC and each.annotation is Parameter.empty:
+def _find_context(named: list[Parameter], resolve: Callable[[Parameter], object]) -> Parameter | None:
+    for each in named:
+        if _is_context(resolve(each)):
+            return each
+    for each in named:
+        if each.name in _CONTEXT_NAMES and resolve(each) in _OPEN and each.default in (Parameter.empty, None):
             return each
     return None
 
 
-def _signature(
-    parameter: Parameter, parameters: list[Parameter], kind: Kind, wanted: type | None, is_async: bool
-) -> Signature:
-    # By position where possible: a decorator may have renamed the parameter that it passes on.
-    by_name = parameter is not parameters[0] or parameter.kind is Parameter.KEYWORD_ONLY
-    return Signature(kind, is_async, parameter.name, by_name, wanted)
+def _find_subject(
+    target: object,
+    others: list[Parameter],
+    required: list[Parameter],
+    resolve: Callable[[Parameter], object],
+) -> tuple[Parameter | None, _Found]:
+    """The parameter for the request, event or body, and what it wants; no other may be required."""
+    for each in others:
+        found = _by_annotation(resolve(each))
+        if found is not None and all(other is each for other in required):
+            return each, found
+    if len(required) == 1:
+        return required[0], _by_name_or_type(target, required[0], resolve(required[0]))
+    for each in others if not required else ():
+        if each.name in _NAMES and each.annotation is Parameter.empty:
+            return each, (_NAMES[each.name], None)
+    for each in others if not required else ():
+        annotation = resolve(each)
+        if annotation not in _OPEN and _is_for_bodies(annotation):
+            return each, (Kind.BODY, annotation)
+    return None, (Kind.NULLARY, None)
 
 
-def _is_asgi(required: list[Parameter], is_async: bool) -> bool:
+def _by_name_or_type(target: object, parameter: Parameter, annotation: object) -> _Found:
+    if annotation not in _OPEN and not isinstance(annotation, str):
+        return Kind.BODY, annotation
+    kind = _NAMES.get(parameter.name)
+    if kind is None or isinstance(annotation, str):
+        unknown = ": its annotation cannot be resolved when the module is loaded" if annotation else ""
+        reason = unknown if isinstance(annotation, str) else ", which no request can give it"
+        raise refusal(target, f"{describe(target)} takes {parameter}{reason}")
+    return kind, None
+
+
+def _is_for_bodies(annotation: object) -> bool:
+    """Whether an optional parameter is there for a body: it is of a class of fields."""
+    from upwell.functions.typed import is_model_type
+
+    return is_model_type(annotation)
+
+
+def _positional(target: object, named: Sequence[Parameter], passed: Sequence[Parameter]) -> tuple[str, ...]:
+    """By position where possible: a decorator may have renamed the parameters that it passes on."""
+    count = 0
+    while (
+        count < len(passed) and passed[count] is named[count] and named[count].kind is not Parameter.KEYWORD_ONLY
+    ):
+        count += 1
+    for each in passed[count:]:
+        if each.kind is Parameter.POSITIONAL_ONLY:
+            raise refusal(target, f"{describe(target)} takes what no request can give it")
+    return tuple(each.name for each in passed[:count])
+
+
+def _is_asgi(required: list[Parameter], is_coroutine: bool) -> bool:
     if len(required) != len(_ASGI) or any(each.kind is Parameter.KEYWORD_ONLY for each in required):
         return False
-    return is_async or tuple(each.name.strip("_") for each in required) == _ASGI
+    return is_coroutine or tuple(each.name.strip("_") for each in required) == _ASGI
 
 
-def _by_annotation(annotation: object) -> tuple[Kind, type | None] | None:
+def _is_context(annotation: object) -> bool:
+    annotation = _unwrapped(annotation)
     if isinstance(annotation, str):
-        word = annotation.strip("\"'").removesuffix(" | None").rpartition(".")[2]
-        return {"Request": (Kind.REQUEST, None), "CloudEvent": (Kind.EVENT, None)}.get(word)
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return _last_word(annotation) == "Context"
+    if _is_union(annotation):
+        return any(map(_is_context, typing.get_args(annotation)))
+    return isinstance(annotation, type) and derives_from(annotation, "upwell", "Context")
+
+
+def _by_annotation(annotation: object) -> _Found | None:
+    annotation = _unwrapped(annotation)
+    if isinstance(annotation, str):
+        word = _last_word(annotation)
+        kinds = {"Request": Kind.REQUEST, "CloudEvent": Kind.EVENT, "list[CloudEvent]": Kind.EVENTS}
+        return (kinds[word], None) if word in kinds else None
+    if _is_union(annotation):
         return next(filter(None, map(_by_annotation, typing.get_args(annotation))), None)
+    if typing.get_origin(annotation) in (list, Sequence):
+        inner = _by_annotation(typing.get_args(annotation)[0])
+        return (Kind.EVENTS, inner[1]) if inner is not None and inner[0] is Kind.EVENT else None
     if not isinstance(annotation, type):
         return None
     if derives_from(annotation, "starlette", "Request"):
@@ -153,11 +247,31 @@ def _by_annotation(annotation: object) -> tuple[Kind, type | None] | None:
     return (Kind.EVENT, annotation) if is_cloudevent(annotation) else None
 
 
+def _last_word(annotation: str) -> str:
+    text = annotation.strip("\"'").removesuffix(" | None")
+    outer, bracket, inner = text.partition("[")
+    if bracket and outer.rpartition(".")[2].lower() in ("list", "sequence"):
+        return f"list[{inner.removesuffix(']').rpartition('.')[2]}]"
+    return text.rpartition(".")[2]
+
+
+def _is_union(annotation: object) -> bool:
+    return typing.get_origin(annotation) in (typing.Union, types.UnionType)
+
+
+def _unwrapped(annotation: object) -> object:
+    return typing.get_args(annotation)[0] if typing.get_origin(annotation) is typing.Annotated else annotation
+
+
+def _is(predicate: Callable[[Any], bool], target: object) -> bool:
+    return predicate(target) or predicate(_call_of(target))
+
+
 def _parameters(target: Callable[..., object]) -> list[Parameter]:
     try:
         return list(inspect.signature(target).parameters.values())
     except (TypeError, ValueError) as error:
-        raise _refusal(target, "it has no signature that can be read") from error
+        raise refusal(target, "it has no signature that can be read") from error
 
 
 def _resolver(target: object) -> Callable[[Parameter], object]:
@@ -169,7 +283,7 @@ def _resolver(target: object) -> Callable[[Parameter], object]:
             return parameter.annotation
         holder = types.SimpleNamespace(__annotations__={"value": parameter.annotation})
         try:
-            return typing.get_type_hints(holder, globalns=scope)["value"]
+            return typing.get_type_hints(holder, globalns=scope, include_extras=True)["value"]
         except Exception:
             return parameter.annotation  # an annotation is the user's own code: any failure means unresolved
 
@@ -194,14 +308,3 @@ def _underlying(target: object) -> object:
         target = _member(type(target), "__call__") or target
     target = getattr(target, "__func__", target)
     return inspect.unwrap(target) if callable(target) else target
-
-
-def _describe(target: object) -> str:
-    name = getattr(target, "__qualname__", None) or getattr(
-        _underlying(target), "__qualname__", type(target).__qualname__
-    )
-    return f"{name}{inspect.signature(target)}" if callable(target) else str(name)
-
-
-def _refusal(target: object, what: str) -> InvalidFunction:
-    return InvalidFunction(what, where=location(target), hint=_FITTING)

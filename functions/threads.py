@@ -31,7 +31,17 @@ class _Outcome(NamedTuple):
 class Call:
     """One call on its way through a pool. Awaited once, by who submitted it."""
 
-    __slots__ = ("_abandoned", "_arguments", "_begun", "_context", "_function", "_loop", "_pool", "_waiter")
+    __slots__ = (
+        "_abandoned",
+        "_arguments",
+        "_begun",
+        "_context",
+        "_finished",
+        "_function",
+        "_loop",
+        "_pool",
+        "_waiter",
+    )
 
     def __init__(self, pool: ThreadPool, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         self._pool = pool
@@ -42,15 +52,14 @@ class Call:
         self._waiter: asyncio.Future[_Outcome] = self._loop.create_future()
         self._begun = False
         self._abandoned = False
+        self._finished = False
 
     def __await__(self) -> Generator[Any, None, Any]:
         """What the function returns or raises. Cancelled, it leaves a call that has begun to itself."""
         try:
             result, error = yield from self._waiter.__await__()
         except asyncio.CancelledError:
-            if self._begun:
-                self._abandoned = True
-                self._pool.abandoned += 1
+            self.abandon()
             raise
         if error is None:
             return result
@@ -63,6 +72,13 @@ class Call:
         """Cancel it unless a thread has taken it up."""
         if not self._begun:
             self._waiter.cancel()
+
+    def abandon(self) -> None:
+        """Wait for it no longer: one that has begun goes on and is counted, another never runs. Idempotent."""
+        self._waiter.cancel()
+        if self._begun and self._waiter.cancelled() and not self._abandoned and not self._finished:
+            self._abandoned = True
+            self._pool.abandoned += 1
 
     def perform(self) -> None:
         """Run it in the pool's thread, and hand over its outcome."""
@@ -78,6 +94,7 @@ class Call:
             self._loop.call_soon_threadsafe(self._finish, outcome)
 
     def _finish(self, outcome: _Outcome) -> None:
+        self._finished = True
         self._pool.finished(abandoned=self._abandoned)
         if not self._waiter.done():
             self._waiter.set_result(outcome)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from support.functions import answer, handler, request, run, unannotated
-from upwell.functions import handler as handler_module
+from upwell.functions import subjects
 from upwell.functions.asgi import Message
 from upwell.functions.cloudevent import event_reader, event_reply
 from upwell.functions.errors import InvalidResult
@@ -166,7 +166,7 @@ def test_request_that_is_no_event_is_answered_with_the_reason() -> None:
 
 
 def test_event_too_large_to_hold_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handler_module, "EVENT_BYTES_LIMIT", 10)
+    monkeypatch.setattr(subjects, "BODY_BYTES_LIMIT", 10)
     response = answer(taking(Classic, seen), "POST", content=b'"0123456789"', headers=HEADERS)
     assert response.status_code == 413
 

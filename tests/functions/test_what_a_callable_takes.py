@@ -180,7 +180,7 @@ def unknown_name(payload: Any) -> Any:
     return ""
 
 
-def foreign_annotation(request: dict[str, str]) -> str:
+def unresolved_annotation(request: Nowhere) -> str:  # type: ignore[name-defined]  # noqa: F821
     return ""
 
 
@@ -198,7 +198,7 @@ class ReadsNothing:
 
 @pytest.mark.parametrize(
     "target",
-    [two_arguments, unknown_name, foreign_annotation, request_and_more, anything, ReadsNothing, 3, "main"],
+    [two_arguments, unknown_name, unresolved_annotation, request_and_more, anything, ReadsNothing, 3, "main"],
 )
 def test_what_fits_nothing_is_refused_with_what_would_fit(target: object) -> None:
     with pytest.raises(InvalidFunction) as refused:

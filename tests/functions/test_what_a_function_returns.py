@@ -76,7 +76,7 @@ def test_any_json_value_comes_through_unchanged(value: dict[str, Any]) -> None:
     assert json.loads(answer(returning(value)).content) == value
 
 
-@pytest.mark.parametrize("value", [3, 1.5, True, object(), ("a", 200), {1, 2}, {"a": object()}, [float("nan")]])
+@pytest.mark.parametrize("value", [3, 1.5, True, object(), ("a", "b"), {1, 2}, {"a": object()}, [float("nan")]])
 def test_other_values_raise_and_send_nothing(value: object) -> None:
     sent: list[Message] = []
     with handler(returning(value)) as adapted, pytest.raises(InvalidResult) as raised:
