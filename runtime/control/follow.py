@@ -26,7 +26,9 @@ from upwell.runtime.gateway.routes import Route, RouteTable
 from upwell.runtime.workqueue import Controller
 
 PROGRAM_INTERVAL_SECONDS: Final = 0.01
-"""Between two times that all routes are replaced, which costs what all of them cost."""
+"""At the least between two times that all routes are replaced, which costs what all of them cost."""
+PROGRAM_SHARE: Final = 0.1
+"""Of the event loop's time for replacing routes while they keep changing; the rest is for requests."""
 
 
 class ProgrammedGateway(Protocol):
@@ -149,17 +151,19 @@ class Follower:
             self._to_program.set()
 
     async def _program(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
             await self._to_program.wait()
             self._to_program.clear()
             changed, self._changed = self._changed, set()
+            began = loop.time()
             ingresses = self._ingresses.values()
             fallback_hosts = self._fallback_hosts if all(each.is_external for each in ingresses) else ()
             self._gateway.set_routes(route_table((each.routes for each in ingresses), fallback_hosts))
             self.is_programmed.set()
             for key in sorted(changed):
                 self._acknowledging.queue.add(key)
-            await asyncio.sleep(PROGRAM_INTERVAL_SECONDS)
+            await asyncio.sleep(max(PROGRAM_INTERVAL_SECONDS, (loop.time() - began) / PROGRAM_SHARE))
 
     async def _acknowledge(self, key: ObjectKey) -> None:
         """Say in the Ingress' status that its routes are in use, unless it has changed again meanwhile."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -269,6 +269,13 @@ def service_url(host: str, port: int) -> str:
     return f"http://{host}" if port == 80 else f"http://{host}:{port}"
 
 
+def _declared(metadata: Mapping[str, Any]) -> int:
+    """Differs, as good as surely, when anything but the status of an object does."""
+    texts = (metadata.get(name) or {} for name in ("labels", "annotations"))
+    pairs = tuple(tuple(sorted(each.items())) for each in texts)
+    return hash((metadata["uid"], metadata.get("generation"), pairs))
+
+
 class ServingController:
     """Keeps every Service reconciled. Follows Services, Revisions, Deployments and Ingresses."""
 
@@ -277,6 +284,7 @@ class ServingController:
         self._objects = objects
         self._clock = clock
         self._services: dict[ObjectKey, ObjectKey] = {}
+        self._declared: dict[ObjectKey, int] = {}
         self._controller: Controller[ObjectKey] = Controller("serving", self.reconcile)
 
     async def watch(self) -> None:
@@ -285,8 +293,20 @@ class ServingController:
         async with contextlib.aclosing(watched) as changes:
             async for change in changes:
                 service = self._service_of(change) if isinstance(change, ObjectChange) else None
-                if service is not None:
+                if isinstance(change, ObjectChange) and service is not None and self._is_news(change):
                     self._controller.queue.add(service)
+
+    def _is_news(self, change: ObjectChange) -> bool:
+        """Whether more changed than a status that this controller wrote itself."""
+        if change.key.kind not in (SERVICE, REVISION):
+            return True
+        if change.manifest is None:
+            self._declared.pop(change.key, None)
+            return True
+        declared = _declared(change.manifest["metadata"])
+        before = self._declared.get(change.key)
+        self._declared[change.key] = declared
+        return declared != before
 
     def _service_of(self, change: ObjectChange) -> ObjectKey | None:
         if change.key.kind == SERVICE:

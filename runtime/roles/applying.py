@@ -71,11 +71,12 @@ class Applier:
         async with self._one_at_a_time:
             declared = await self._validate(manifests)
             mapped = self._map(list(declared.values()), commanded)
-            with tempfile.TemporaryDirectory(prefix="upwell-dry-") as elsewhere:
-                sources = await _sources(mapped, Path(elsewhere) if dry_run else self._bundles)
-            admitted = await self._settle(declared, sources)
-            if not dry_run:
-                admitted = await self._write(admitted)
+            if dry_run:
+                with tempfile.TemporaryDirectory(prefix="upwell-dry-") as elsewhere:
+                    admitted = await self._settle(declared, await _sources(mapped, Path(elsewhere)))
+            else:
+                settled = await self._settle(declared, await _sources(mapped, self._bundles))
+                admitted = await self._write(settled)
         return [Applied(key, each.action, each.warnings, each.manifest) for key, each in admitted.items()]
 
     async def delete(self, key: ObjectKey) -> None:
