@@ -148,6 +148,11 @@ class ApiServer:
         )
         self._task = asyncio.create_task(served, name="api")
 
+    async def wait(self) -> None:
+        """Until it ends; raises what ended it."""
+        if self._task is not None:
+            await asyncio.shield(self._task)
+
     async def stop(self) -> None:
         """End the streams, answer what is under way, remove the socket."""
         self._ending.set()

@@ -1,0 +1,117 @@
+"""`upwell up`: the platform, its state in a directory, until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from typing import Any
+
+import click
+import uvloop
+
+from upwell import __version__
+from upwell.runtime.api.place import data_path
+from upwell.runtime.api.server import ApiServer, bind_socket
+from upwell.runtime.api.shapes import PlatformInfo
+from upwell.runtime.cli.console import Replicas, RunConsole
+from upwell.runtime.cli.ending import first, stop_on_signals
+from upwell.runtime.cli.flags import read_settings, settings_flags
+from upwell.runtime.cli.options import data_option
+from upwell.runtime.clock import Clock, SystemClock
+from upwell.runtime.cluster.kinds import SERVICE
+from upwell.runtime.cluster.sqlite import SqliteStore
+from upwell.runtime.gateway.access_log import JsonAccessLog, TerminalAccessLog
+from upwell.runtime.lines import LineWriter, NoLines
+from upwell.runtime.logs import configure
+from upwell.runtime.roles.data import DataDirectory, sweep_bundles
+from upwell.runtime.roles.up import Platform, UpSettings
+
+EXAMPLES = """
+\b
+Examples:
+  upwell up
+  upwell up --port 9000 --data ./state
+  UPWELL_DATA=./state upwell up --json-logs
+\b
+Then, from another terminal: upwell apply, get, describe, logs, invoke, delete.
+Exit codes: 0 ended by a signal; 1 it cannot run, such as a port or a directory in use; 2 the input is wrong.
+"""
+
+
+@click.command(epilog=EXAMPLES)
+@settings_flags(UpSettings)
+@data_option("--data", "--data-dir")
+@click.option("--json-logs", is_flag=True, help="Log JSON lines to standard error, the access log included.")
+def up(data: str | None, json_logs: bool, **flags: Any) -> None:
+    """Run the platform.
+
+    Its objects, their sources and what they print stay in its directory, and are there again when it is started
+    again. Only commands of the same user reach it, through a socket in that directory.
+    """
+    settings = read_settings(UpSettings, flags)
+    configure(level="info" if json_logs else "warning", json_lines=json_logs)
+    with DataDirectory.open(data_path(data, os.environ)) as directory:
+        uvloop.run(_serve(settings, directory, json_logs))
+
+
+async def _serve(settings: UpSettings, directory: DataDirectory, json_logs: bool) -> None:
+    clock = SystemClock()
+    lines = LineWriter(sys.stderr.fileno() if json_logs else sys.stdout.fileno())
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    console = UpConsole(NoLines() if json_logs else lines, colour=colour)
+    stopping = stop_on_signals()
+    store = SqliteStore(directory.objects, clock)
+    try:
+        sweep_bundles(store, directory)
+        platform = Platform(
+            settings,
+            directory.path,
+            clock,
+            access_log=JsonAccessLog(clock, lines) if json_logs else TerminalAccessLog(lines, colour=colour),
+            autoscaler={},
+            objects=store,
+            decided=console.decided,
+        )
+        platform.cluster.observe(console)
+        try:
+            await platform.start()
+            await _serve_interface(platform, console, clock, stopping)
+            console.stopping(platform.server.statistics().active, settings.drain_seconds)
+        finally:
+            await platform.stop()
+    finally:
+        await store.aclose()
+        lines.close()
+
+
+async def _serve_interface(platform: Platform, console: UpConsole, clock: Clock, stopping: asyncio.Event) -> None:
+    """Take commands until the platform is to end or fails."""
+    info = PlatformInfo(
+        version=__version__,
+        pid=os.getpid(),
+        directory=str(platform.directory),
+        hosts=platform.settings.host,
+        port=platform.port,
+        admin_port=platform.admin.port,
+    )
+    interface = ApiServer(platform, info, clock)
+    interface.start(bind_socket(platform.directory))
+    try:
+        console.listening(info, len(await platform.objects.list(SERVICE)), platform.cluster)
+        await first(stopping.wait(), platform.wait(), interface.wait())
+    finally:
+        await interface.stop()
+
+
+class UpConsole(RunConsole):
+    """What a person sees of a platform."""
+
+    def listening(self, info: PlatformInfo, services: int, cluster: Replicas) -> None:
+        """It answers from now on; from now on replicas are told of."""
+        self._cluster = cluster
+        self._print("●", "green", f"upwell {info.version} (process {info.pid}), state in {info.directory}")
+        urls = " ".join(f"http://{f'[{host}]' if ':' in host else host}:{info.port}" for host in info.hosts)
+        self._print(" ", None, f"gateway on {urls}; metrics on http://127.0.0.1:{info.admin_port}/metrics")
+        count = "1 service" if services == 1 else f"{services} services"
+        self._print(" ", None, f"{count}; Ctrl-C ends it")
