@@ -101,6 +101,10 @@ class RequestHead:
         """The first value of the field `name` (given in lower case), or None."""
         return self._index.get(name)
 
+    def plain(self, names: frozenset[bytes]) -> bool:
+        """Whether it has no field of these names, and none twice."""
+        return len(self._index) == len(self.headers) and names.isdisjoint(self._index)
+
     @property
     def accepts_trailers(self) -> bool:
         """Whether the client asked for trailer fields (`TE: trailers`)."""

@@ -43,6 +43,12 @@ _SETTLED: Final = frozenset(
         b"x-forwarded-for",
     }
 )
+_UNCOMMON: Final = (_SETTLED - {b"host", b"user-agent"}) | {
+    b"pragma",
+    b"x-forwarded-host",
+    b"x-forwarded-proto",
+}
+"""Fields that make it uncommon."""
 _LENGTH_EXPECTED: Final = frozenset({b"POST", b"PUT", b"PATCH"})
 """Methods whose requests declare a length even when it is nothing."""
 _NONE: Final[frozenset[bytes]] = frozenset()
@@ -58,6 +64,19 @@ def encode_head(request: RequestHead, client: str, authority: bytes) -> bytes:
     `client` is the caller's address, empty when the connection has none; `authority` is the Host of a request that
     names none. Raises InvalidInput for a field that would break out of its line.
     """
+    header = request.header
+    if request.plain(_UNCOMMON) and header(b"host") and header(b"user-agent") != b"":
+        # Nearly every request: all its fields travel as they are.
+        lines = [name + b": " + value + b"\r\n" for name, value in request.headers]
+        if client:
+            lines.append(b"x-forwarded-for: " + client.encode() + b"\r\n")
+        if request.framing is BodyFraming.NONE and request.method in _LENGTH_EXPECTED:
+            lines.append(b"content-length: 0\r\n")
+        return b"%b %b HTTP/1.1\r\n%b\r\n" % (request.method, _target(request.origin_target), join_lines(lines))
+    return _encode_settled(request, client, authority)
+
+
+def _encode_settled(request: RequestHead, client: str, authority: bytes) -> bytes:
     listed = _listed(request)
     header = request.header
     lines = [
