@@ -113,7 +113,7 @@ class RequestReader:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by the parser."""
-        self._fields.append((name.lower(), value))
+        self._fields.append((name.lower(), value.rstrip(b" \t")))
 
     def head(self) -> RequestHead | None:
         """The next request's head, or None while it is incomplete. Raises Refused."""
