@@ -54,6 +54,10 @@ class RunConsole:
         """A new revision has the traffic, so long after the change was seen."""
         self._print("●", "green", f"{revision} serves, {seconds * 1000:.0f} ms later")
 
+    def to_be_mended(self, error: UpwellError) -> None:
+        """Nothing serves yet; what is saved will be tried."""
+        self._print("✗", "red", f"{error}\n  waiting for it to be mended")
+
     def kept_serving(self, error: UpwellError) -> None:
         """What was saved cannot be served."""
         self._print("✗", "red", f"{error}\n  what served before goes on serving")

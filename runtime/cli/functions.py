@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from upwell.functions.errors import InvalidSettings
+from upwell.functions.project import Project
 from upwell.runtime.cluster.interface import Manifest
 
 NAMESPACE: Final = "default"
@@ -28,6 +29,12 @@ def function_service(name: str, environment: Mapping[str, str], *, namespace: st
         "metadata": {"name": name, "namespace": namespace},
         "spec": {"template": {"spec": {"containers": [container]}}},
     }
+
+
+def source_path(project: Project) -> str:
+    """`PATH[:callable]` of a project, absolute, as the platform's images are mapped."""
+    source = project.root / f"{project.module}.py" if project.alone else project.root
+    return f"{source}:{project.attribute}" if project.attribute else str(source)
 
 
 def pairs(assignments: Sequence[str], flag: str) -> dict[str, str]:

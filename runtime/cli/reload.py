@@ -68,6 +68,7 @@ class Reloader:
         self._clock = clock
         self._files: set[str] = set()
         self._changed_event = asyncio.Event()
+        self._changed_event.set()  # what was saved since it was applied at first is told by no watch
 
     async def run(self) -> None:
         """Watch, apply, tell. Raises Unavailable when the directories cannot be watched."""

@@ -1,4 +1,4 @@
-"""`upwell run`: one function on a platform of its own, until Ctrl-C."""
+"""`upwell run`: a function, or a manifest's Services, on a platform of its own, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -15,26 +15,22 @@ from typing import Any, Final
 
 import click
 import uvloop
-from pydantic import ValidationError
 
 from upwell.autoscaler.spec import AutoscalerConfig
-from upwell.functions.api.meta import faults
-from upwell.functions.api.serving import Defaults, Service, with_defaults
-from upwell.functions.errors import InvalidInput, InvalidSettings
-from upwell.functions.project import Project, bundle, locate
+from upwell.functions.errors import InvalidSettings, UpwellError
+from upwell.runtime.cli.apply import image_mappings
 from upwell.runtime.cli.console import RunConsole
 from upwell.runtime.cli.flags import read_settings, settings_flags
+from upwell.runtime.cli.functions import pairs
+from upwell.runtime.cli.local import LocalDeployment, LocalSource, local_source
+from upwell.runtime.cli.reload import Reloader
 from upwell.runtime.clock import SystemClock
-from upwell.runtime.cluster.interface import Manifest
-from upwell.runtime.cluster.reference import SOURCE_ANNOTATION, SourceReference
 from upwell.runtime.gateway.access_log import JsonAccessLog, TerminalAccessLog
 from upwell.runtime.lines import LineWriter, NoLines
 from upwell.runtime.logs import configure
 from upwell.runtime.roles.scratch import scratch_directory
 from upwell.runtime.roles.up import Platform, UpSettings
 
-NAMESPACE: Final = "default"
-READY_SECONDS: Final = 120.0
 NOTICE_SECONDS: Final = 0.5
 """Of silence before a person wonders."""
 
@@ -43,6 +39,8 @@ EXAMPLES = """
 Examples:
   upwell run examples/hello                  a directory, whose main.py is found
   upwell run hello.py:greet --port 9000      one callable of a file
+  upwell run hello.py --reload               what is saved is served
+  upwell run service.yaml --image registry.example.com/hello:1.0=examples/hello
   upwell run hello.py --set stable-window=6s --set scale-to-zero-grace-period=1s
 """
 
@@ -50,6 +48,7 @@ Examples:
 @click.command(epilog=EXAMPLES)
 @click.argument("path", metavar="PATH[:callable]")
 @settings_flags(UpSettings, only=("port", "host", "admin_port", "domains", "templates", "drain_seconds"))
+@click.option("--reload", is_flag=True, help="Serve what is saved as a new revision.")
 @click.option(
     "--set",
     "assignments",
@@ -58,22 +57,35 @@ Examples:
     help="A key of Knative's config-autoscaler, as stable-window=30s.",
 )
 @click.option("--env", "-e", "variables", multiple=True, metavar="NAME=VALUE", help="A variable for the function.")
+@click.option(
+    "--image",
+    "mappings",
+    multiple=True,
+    metavar="NAME=PATH|NAME=cmd:COMMAND",
+    help="For a manifest: what runs for an image.",
+)
 @click.option("--json-logs", is_flag=True, help="Log JSON lines to standard error, the access log included.")
 def run(
-    path: str, assignments: tuple[str, ...], variables: tuple[str, ...], json_logs: bool, **flags: Any
+    path: str,
+    reload: bool,
+    assignments: tuple[str, ...],
+    variables: tuple[str, ...],
+    mappings: tuple[str, ...],
+    json_logs: bool,
+    **flags: Any,
 ) -> None:
-    """Serve the function in PATH, a .py file or a directory, from zero and back to zero."""
+    """Serve the function in PATH, a .py file or a directory, or the Services of a manifest, from zero and back to
+    zero."""
     settings = dataclasses.replace(read_settings(UpSettings, flags), show_errors=True)
     # A second run beside the first takes another port for its metrics, unless one was asked for.
     any_admin_port = flags["admin_port"] is None and "UPWELL_ADMIN_PORT" not in os.environ
-    project = locate(path)
-    autoscaler = _autoscaler_keys(_pairs(assignments, "--set"))
-    environment = _pairs(variables, "--env")
+    source = local_source(path, pairs(variables, "--env"), image_mappings(mappings))
+    autoscaler = _autoscaler_keys(pairs(assignments, "--set"))
     configure(level="info" if json_logs else "warning", json_lines=json_logs)
     if not json_logs:
         logging.getLogger("upwell.cluster").setLevel(logging.ERROR)  # the console tells it
     with scratch_directory() as directory:
-        uvloop.run(_serve(settings, project, directory, autoscaler, environment, json_logs, any_admin_port))
+        uvloop.run(_serve(settings, source, directory, autoscaler, json_logs, reload, any_admin_port))
 
 
 def _autoscaler_keys(pairs: dict[str, str]) -> dict[str, str]:
@@ -87,45 +99,13 @@ def _autoscaler_keys(pairs: dict[str, str]) -> dict[str, str]:
     return pairs
 
 
-def _pairs(assignments: tuple[str, ...], flag: str) -> dict[str, str]:
-    pairs = {}
-    for assignment in assignments:
-        name, equals, value = assignment.partition("=")
-        if not equals or not name:
-            raise InvalidSettings(f"{assignment!r} is not NAME=VALUE", where=flag)
-        pairs[name] = value
-    return pairs
-
-
-def service(project: Project, reference: SourceReference, environment: dict[str, str]) -> Manifest:
-    """The Knative Service that a local function is."""
-    variables = [{"name": name, "value": value} for name, value in environment.items()]
-    container = {"image": f"upwell.dev/{project.name}", "env": variables}
-    template = {
-        "metadata": {"annotations": {SOURCE_ANNOTATION: reference.annotation()}},
-        "spec": {"containers": [container]},
-    }
-    manifest = {
-        "apiVersion": "serving.knative.dev/v1",
-        "kind": "Service",
-        "metadata": {"name": project.name, "namespace": NAMESPACE},
-        "spec": {"template": template},
-    }
-    try:
-        declared = Service.model_validate(manifest)
-    except ValidationError as error:
-        fault = next(faults(error))
-        raise InvalidInput(fault.message, where=fault.field) from error
-    return with_defaults(declared, Defaults()).to_manifest()
-
-
 async def _serve(
     settings: UpSettings,
-    project: Project,
+    source: LocalSource,
     directory: Path,
     autoscaler: dict[str, str],
-    environment: dict[str, str],
     json_logs: bool,
+    reload: bool,
     any_admin_port: bool,
 ) -> None:
     clock = SystemClock()
@@ -144,22 +124,27 @@ async def _serve(
         any_admin_port=any_admin_port,
     )
     platform.cluster.observe(console)
+    deploying = LocalDeployment(platform, source, directory / "bundles")
 
-    async def deploy() -> None:
-        kept = bundle(project, directory / "bundles")
-        reference = SourceReference(kept.digest, project.module, project.attribute, str(project.root))
-        (applied,) = await platform.apply([service(project, reference, environment)])
-        notice = asyncio.get_running_loop().call_later(NOTICE_SECONDS, console.importing, project.module)
+    async def serve() -> None:
+        applied = await deploying.apply()
+        notice = asyncio.get_running_loop().call_later(NOTICE_SECONDS, console.importing, source.name)
         try:
-            ready = await platform.wait_ready(applied.key, READY_SECONDS)
+            await applied.serving()
+        except UpwellError as error:
+            if not reload:
+                raise
+            console.to_be_mended(error)
         finally:
             notice.cancel()
-        console.serving([ready["status"]["url"]], platform.port, platform.admin.port, platform.cluster)
+        console.serving(await deploying.urls(), platform.port, platform.admin.port, platform.cluster)
+        if reload:
+            await Reloader(deploying.apply, applied.directories, console, clock).run()
         await stopping.wait()
 
     try:
         await platform.start()
-        await _first(deploy(), stopping.wait(), platform.wait())
+        await _first(serve(), stopping.wait(), platform.wait())
         console.stopping(platform.server.statistics().active, settings.drain_seconds)
     finally:
         await platform.stop()

@@ -73,16 +73,10 @@ def source(tmp_path: Path) -> Source:
 
 
 async def watching(source: Source, told: Told) -> asyncio.Task[None]:
-    """A reloader under way, which has seen a first change, so that it is known to watch."""
+    """A reloader under way, which has looked once, so that it is known to watch."""
     reloader = Reloader(source.apply, source.directories, told, SystemClock())
     task = asyncio.create_task(reloader.run())
-
-    def seen() -> bool:
-        if not source.applied:
-            (source.folder / "touched").touch()
-        return bool(source.applied)
-
-    await until(seen)
+    await until(lambda: bool(source.applied))
     return task
 
 
@@ -113,6 +107,17 @@ def test_what_cannot_be_served_is_told_and_the_next_saving_is_taken(source: Sour
         await until(lambda: told.kept == [fault])
         source.save("mended")
         await until(lambda: told.serving == ["mended"])
+        await end(task)
+
+    run(main())
+
+
+def test_what_was_saved_before_the_watch_began_is_applied(source: Source) -> None:
+    async def main() -> None:
+        told = Told()
+        source.save("meanwhile")
+        task = await watching(source, told)
+        await until(lambda: told.serving == ["meanwhile"])
         await end(task)
 
     run(main())
