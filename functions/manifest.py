@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -65,12 +67,29 @@ class Manifest:
 
 
 def load_manifests(text: str, source: str) -> list[Manifest]:
-    """The objects in a YAML text of any number of documents, empty ones left out; `source` names it in errors.
+    """The objects in a YAML text of any number of documents, empty ones left out; `source` names it in errors. A
+    `List`, as `kubectl get -o yaml` prints several objects, is what it holds.
 
     Raises InvalidManifest, with `file:line: field`, for what is no YAML, is too large, or is no object with
     apiVersion, kind and metadata.name.
     """
-    return [_manifest(each, source) for each in read_documents(text, source) if each.value is not None]
+    documents = (each for each in read_documents(text, source) if each.value is not None)
+    return [_manifest(each, source) for document in documents for each in _listed(document)]
+
+
+def _listed(document: Document) -> Iterator[Document]:
+    """The document, or the items of the List that it is, each with its lines in the file."""
+    value = document.value
+    if not isinstance(value, dict) or value.get("kind") != "List" or not isinstance(value.get("items"), list):
+        yield document
+        return
+    lines: list[dict[Path, int]] = [{} for _ in value["items"]]
+    for path, line in document.lines.items():
+        if len(path) > 1 and path[0] == "items" and isinstance(path[1], int):
+            lines[path[1]][path[2:]] = line
+    for item, known in zip(value["items"], lines, strict=True):
+        # What came by an alias has no lines of its own.
+        yield Document(item, {(): document.lines[()], **known})
 
 
 def _manifest(document: Document, source: str) -> Manifest:

@@ -253,3 +253,30 @@ def test_hostile_text_costs_an_error_of_ours_or_nothing(text: str) -> None:
     except InvalidManifest as error:
         refused = error
     assert refused is None or refused.where.startswith("app.yaml")
+
+
+def test_a_list_is_what_it_holds_with_the_lines_that_its_objects_have_in_the_file() -> None:
+    text = """apiVersion: v1
+kind: List
+metadata: {resourceVersion: ""}
+items:
+- apiVersion: v1
+  kind: Namespace
+  metadata:
+    name: a
+- &b
+  apiVersion: v1
+  kind: Namespace
+  metadata: {name: b}
+- *b
+"""
+    one, two, again = load_manifests(text, "f.yaml")
+    assert [each.name for each in (one, two, again)] == ["a", "b", "b"]
+    assert one.where(("metadata", "name")) == "f.yaml:8: metadata.name"
+    assert two.where(("metadata", "name")) == "f.yaml:12: metadata.name"
+    assert again.where(("metadata", "name")).startswith("f.yaml:")
+    assert load_manifests("kind: List\napiVersion: v1\nitems: []", "f.yaml") == []
+    with pytest.raises(InvalidManifest, match="f.yaml:4: not an object"):
+        load_manifests("kind: List\napiVersion: v1\nitems:\n- 1", "f.yaml")
+    with pytest.raises(InvalidManifest, match="metadata"):
+        load_manifests("kind: List\napiVersion: v1\nitems: {}", "f.yaml")
