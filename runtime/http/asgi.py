@@ -10,8 +10,13 @@ loses nothing that was accepted:
   served, and only a connection with nothing to read is closed;
 - the listener refuses new connections before the last ones in it are taken.
 
+- a WebSocket stays open for the grace; then it is closed with 1012, which tells its client to come again.
+
 A response's head is held until the first message of its body, as ASGI asks, and leaves in one write with it. What
 fails between the two is answered with 500, since nothing has been sent.
+
+uvicorn takes the methods that its parser knows. Any other that is a token is put before the parser as POST and is
+itself again in the scope. An upgrade that is no WebSocket is an ordinary request, also to what follows it.
 
 Lifecycle, in order: `start`, `drain`, `stop`. One server belongs to one event loop.
 """
@@ -21,23 +26,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Any, Literal, cast
 
+import httptools
 from uvicorn.config import Config
 from uvicorn.lifespan.off import LifespanOff
 from uvicorn.lifespan.on import LifespanOn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 
 from upwell.functions.asgi import GONE, Scope
 from upwell.runtime.clock import Clock
+from upwell.runtime.http.messages import encode_fields
 
 DRAIN_POLL_SECONDS = 0.02
 """uvicorn's WebSocket connections and tasks tell nobody when they end, so draining looks again this often."""
+
+WEBSOCKET_CLOSE_SECONDS = 1.0
+"""Of a drain's grace the end, at most its half, in which WebSockets that are still open hear that it is over."""
 
 UNREAD_RETRY_SECONDS = 0.01
 """The loop reads what has arrived on its next turn; an idle connection with unread bytes is looked at then."""
@@ -47,6 +59,11 @@ COPIED_BYTES = 16384
 """A body up to this size is copied behind its head, which costs less than handing over two buffers."""
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+NOT_MODIFIED = b"HTTP/1.1 304 "
+INVALID = "Invalid HTTP request received."
+
+_FRAMING = (b"content-length", b"transfer-encoding")
+_METHOD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}) (?:[/*]|https?://)")
 
 FAILED_BODY = b"Internal Server Error"
 FAILED_HEAD = (
@@ -92,12 +109,14 @@ class _ResponseWriter:
     """What one response sees of its transport: the head is kept until the first piece of the body is written.
 
     uvicorn writes each body message, if it is empty too, except in answers to HEAD: their head leaves at once.
+    It also waits for as much body as a 304 declares, which is the length of what was not sent.
     """
 
-    __slots__ = ("_begun", "_bodiless", "_head", "_transport")
+    __slots__ = ("_begun", "_bodiless", "_cycle", "_head", "_transport")
 
-    def __init__(self, transport: asyncio.Transport, *, bodiless: bool) -> None:
+    def __init__(self, transport: asyncio.Transport, cycle: RequestResponseCycle, *, bodiless: bool) -> None:
         self._transport = transport
+        self._cycle: RequestResponseCycle | None = cycle
         self._bodiless = bodiless
         self._head: bytes | None = None
         self._begun = False
@@ -113,11 +132,18 @@ class _ResponseWriter:
                 self._transport.writelines((head, data))
         elif data == CONTINUE:
             self._transport.write(data)
-        elif self._bodiless:
-            self._begun = True
-            self._transport.write(data)
         else:
-            self._head = data
+            self._take_head(data)
+
+    def _take_head(self, head: bytes) -> None:
+        cycle, self._cycle = self._cycle, None
+        if cycle is not None and head.startswith(NOT_MODIFIED):
+            cycle.expected_content_length = 0
+        if self._bodiless:
+            self._begun = True
+            self._transport.write(head)
+        else:
+            self._head = head
 
     def is_closing(self) -> bool:
         return self._transport.is_closing()
@@ -135,6 +161,9 @@ class DrainingProtocol(HttpToolsProtocol):
 
     server_state: _State
     _receiving_shut = False
+    _method: str | None = None
+    """Of the request being read, where the parser has another."""
+    _body_follows = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A connection that arrives while the server drains is served once."""
@@ -152,6 +181,54 @@ class DrainingProtocol(HttpToolsProtocol):
         if gone is not None:
             gone()
 
+    def data_received(self, data: bytes) -> None:
+        """Parse; what uvicorn's own parsing turns away or loses is seen to in `_upgrade` and `_parse_as_post`."""
+        self._unset_keepalive_if_required()
+        cycle, headers = self._current(), self.headers
+        begins = cycle is None or not cycle.more_body
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            if not (begins and self.headers is not headers and self._parse_as_post(data)):
+                self.logger.warning(INVALID)
+                self.send_400_response(INVALID)
+
+    def _parse_as_post(self, data: bytes) -> bool:
+        """Read a request with a method that the parser does not know; False when that is not what it fails for."""
+        begin = _METHOD.match(data)
+        if self._method is not None or self.headers or begin is None:
+            return False
+        self._method = begin[1].decode("ascii")
+        self._renew_parser()
+        self.data_received(b"POST" + data[begin.end(1) :])
+        return True
+
+    def _upgrade(self, rest: bytes) -> None:
+        """Hand the connection over to a WebSocket, or go on with what follows a request that asked for another."""
+        if self._should_upgrade():
+            self.handle_websocket_upgrade()
+            if rest:
+                self.transport.get_protocol().data_received(rest)  # type: ignore[attr-defined]  # ours
+            return
+        self._renew_parser()
+        framing = [field for field in self.headers if field[0] in _FRAMING]
+        cycle = self._current()
+        if framing and cycle is not None:
+            # The parser passed over the body that follows: it gets a head for it, of which nothing else is taken.
+            cycle.more_body = self._body_follows = True
+            rest = b"POST / HTTP/1.1\r\n%b\r\n%b" % (encode_fields(framing), rest)
+        if rest:
+            self.data_received(rest)
+
+    def _should_upgrade(self) -> bool:
+        return self.parser.get_method() == b"GET" and super()._should_upgrade()
+
+    def _renew_parser(self) -> None:
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+
     def begin_drain(self) -> None:
         """Answer what is under way, then end: by the peer's hand or after a short idle time."""
         self.timeout_keep_alive = self.server_state.drain_idle_seconds  # type: ignore[assignment]
@@ -164,13 +241,19 @@ class DrainingProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Responses leave in one write, and the last one of a draining connection tells that it is the last."""
+        if self._body_follows:
+            self._body_follows = False
+            return
         before = self.cycle
         super().on_headers_complete()
         cycle = self.cycle
         if cycle is before:
             return  # an upgrade
+        if self._method is not None:
+            self.scope["method"], self._method = self._method, None
         bodiless = self.scope["method"] == "HEAD"
-        cycle.transport = _ResponseWriter(self.transport, bodiless=bodiless)  # type: ignore[assignment]  # all it uses
+        writer = _ResponseWriter(self.transport, cycle, bodiless=bodiless)
+        cycle.transport = writer  # type: ignore[assignment]  # all it uses
         if self.server_state.draining or self._receiving_shut:
             cycle.keep_alive = False
 
@@ -202,6 +285,18 @@ class DrainingProtocol(HttpToolsProtocol):
         self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
 
 
+class GoneTellingWebSocket(WebSocketsSansIOProtocol):
+    """uvicorn's WebSocket connection; one that waits for its turn is told when its client has left."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The same, then what the scope says is to be called."""
+        super().connection_lost(exc)
+        if self.handshake_initiated and self.response.status_code == 101:
+            gone: Callable[[], None] | None = cast(Scope, self.scope).get(GONE)
+            if gone is not None:
+                gone()
+
+
 def _duplicate(transport: asyncio.BaseTransport) -> socket.socket:
     # uvloop hands out a stand-in for the socket that can neither peek nor shut down.
     return socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
@@ -222,7 +317,7 @@ def configure(app: Any, settings: ServeSettings, lifespan: Literal["auto", "off"
         app,
         loop="none",
         http=DrainingProtocol,
-        ws="auto",
+        ws=GoneTellingWebSocket,
         lifespan=lifespan,
         interface="asgi3",
         log_config=None,
@@ -281,7 +376,10 @@ class AsgiServer:
             self._server = await loop.create_server(self._protocol, sock=listener, backlog=self._settings.backlog)
 
     async def drain(self, grace: float) -> bool:
-        """Serve what was accepted until every connection has ended; False when `grace` seconds were not enough."""
+        """Serve what was accepted until every connection has ended; False when `grace` seconds were not enough.
+
+        WebSockets that are open shortly before that are closed.
+        """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + grace
         self._state.draining = True
@@ -290,6 +388,11 @@ class AsgiServer:
                 connection.begin_drain()
         await self._wait_until_quiet(min(deadline, loop.time() + self._settings.drain_accept_seconds))
         await self._close_listener(loop)
+        if await self._wait_until_quiet(deadline - min(WEBSOCKET_CLOSE_SECONDS, grace / 2)):
+            return True
+        for connection in list(self._state.connections):
+            if isinstance(connection, GoneTellingWebSocket):
+                connection.shutdown()
         return await self._wait_until_quiet(deadline)
 
     async def stop(self) -> None:
