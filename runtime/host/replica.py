@@ -22,13 +22,15 @@ import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, NoReturn, Self
+from typing import Any, Literal, NoReturn, Self
 
 import uvloop
 from uvicorn.config import Config
 
 from upwell.functions import loading
+from upwell.functions.errors import InvalidFunction
 from upwell.functions.handler import Handler, adapt
+from upwell.functions.sdk import LifecycleHooks, lifecycle_hooks
 from upwell.functions.signature import Kind
 from upwell.runtime.clock import SystemClock
 from upwell.runtime.host import linux
@@ -100,7 +102,10 @@ class Function:
     def load(cls, source: FunctionSource) -> Self:
         """Import and adapt the function. Raises InvalidFunction, or whatever the import raises."""
         target = loading.load(source.root, source.module, source.attribute, source.origin)
-        handler = adapt(target, threads=source.container_concurrency or DEFAULT_THREADS)
+        loaded = sys.modules.get(source.module)
+        hooks = lifecycle_hooks(loaded) if loaded is not None else LifecycleHooks()
+        threads = source.container_concurrency or DEFAULT_THREADS
+        handler = adapt(target, threads=threads, hooks=hooks)
         settings = ServeSettings()
         lifespan: Literal["auto", "off"] = "auto" if handler.kind is Kind.ASGI else "off"
         return cls(source, handler, settings, configure(handler.app, settings, lifespan))
@@ -271,7 +276,7 @@ class Replica:
         liveness: asyncio.Task[None] | None = None
         try:
             await self._start(listener)
-        except (StartupFailed, ProbeFailed) as error:
+        except (StartupFailed, ProbeFailed, InvalidFunction) as error:
             self._channel.send({"failed": _startup_failure(error, self._source)})
             return STARTUP_FAILED
         if self._source.probes.liveness is not None:
@@ -285,13 +290,17 @@ class Replica:
         if not await self._drain_server():
             _log.warning("requests were cut off: the drain took longer than %g s", self._grace)
         await self._act(self._source.lifecycle.pre_stop, "preStop", self._grace)
+        await self._handler.stop()
         await self._server.stop()
         self._handler.close()
         self._reports.report()
         return 0
 
     async def _start(self, listener: socket.socket) -> None:
-        """Raises StartupFailed or ProbeFailed."""
+        """Raises InvalidFunction, StartupFailed or ProbeFailed."""
+        if self._handler.has_start_hooks:
+            await self._handler.start()
+            self._phases.end("on_start", self._clock.monotonic())
         await self._server.start(listener)
         lifecycle = self._source.lifecycle
         if lifecycle.post_start is not None:
@@ -338,7 +347,7 @@ class Replica:
         try:
             while not drained.done():
                 await asyncio.wait((drained,), timeout=STUCK_POLL_SECONDS)
-                if 0 < self._reports.stats.in_flight <= self._layer.stuck_calls:
+                if 0 < self._reports.stats.in_flight <= self._layer.overdue:
                     return True
             return drained.result()
         finally:
@@ -363,7 +372,12 @@ class Replica:
         self._channel.send({"stuck": self._handler.busy_threads})
 
 
-def _startup_failure(error: Exception, source: FunctionSource) -> dict[str, str]:
+def _startup_failure(error: Exception, source: FunctionSource) -> dict[str, Any]:
+    if isinstance(error, InvalidFunction):
+        from upwell.runtime.host.template import describe
+
+        _log.error("the function cannot start: %s", error.what, exc_info=error.__cause__)
+        return describe(error) | {"cause": "StartupFailed"}
     if isinstance(error, StartupFailed):
         return {"what": f"{error}; its traceback is in the log", "cause": "StartupFailed"}
     return {"what": str(error), "where": source.where, "cause": "Unhealthy"}

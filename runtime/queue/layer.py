@@ -202,6 +202,7 @@ class QueueLayer:
         self.silent = True
         self.stuck = stuck
         self.overdue = 0
+        """Calls that have not ended though they were cancelled a while ago; they count as in flight."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timeout = settings.timeout_seconds
         self._start_timeout = settings.response_start_timeout_seconds
@@ -213,7 +214,8 @@ class QueueLayer:
 
     @property
     def stuck_calls(self) -> int:
-        """Calls that run although their time was up: they end some day, or with the process."""
+        """Calls that run although their time was up, with abandoned threads, whose requests have ended: they end
+        some day, or with the process."""
         return self.overdue + self._abandoned()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
