@@ -48,9 +48,9 @@ def delete(
         try:
             client.delete(each.resource.type, each.namespace, each.name)
             click.echo(f"{each} deleted")
-        except NotFound as error:
+        except NotFound:
             if not ignore_not_found:
-                missing = missing or NotFound(error.what, where=str(each))
+                missing = missing or NotFound("not found", where=str(each))
     if missing is not None:
         raise missing
 

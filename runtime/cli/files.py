@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,8 +25,7 @@ def read_manifests(files: Sequence[str], *, recursive: bool, namespace: str | No
         each
         for path in files
         for source in _sources(path, recursive)
-        for manifest in load_manifests(_text(source), str(source) if source else "standard input")
-        for each in _unfolded(manifest)
+        for each in load_manifests(_text(source), str(source) if source else "standard input")
     ]
     if not found:
         raise InvalidInput("no objects in it", where=", ".join(files))
@@ -58,20 +57,6 @@ def _text(source: Path | None) -> str:
         raise InvalidInput(f"cannot be read: {error.strerror}", where=where) from error
     except UnicodeDecodeError as error:
         raise InvalidManifest("not UTF-8 text", where=where) from error
-
-
-def _unfolded(manifest: Manifest) -> Iterator[Manifest]:
-    """The items of a List, as `get -o json` prints it; anything else is itself."""
-    items = manifest.data.get("items")
-    if manifest.kind != "List" or manifest.api_version != "v1" or not isinstance(items, list):
-        yield manifest
-        return
-    for index, item in enumerate(items):
-        begin = ("items", index)
-        if not isinstance(item, dict) or not isinstance(item.get("metadata"), dict):
-            raise InvalidManifest("not an object with metadata", where=manifest.where(begin))
-        lines = {path[2:]: line for path, line in manifest.lines.items() if path[:2] == begin}
-        yield Manifest(item, manifest.source, lines)
 
 
 def _set_namespace(manifest: Manifest, namespace: str | None) -> None:

@@ -86,8 +86,8 @@ def _show_chosen(client: Client, chosen: Sequence[Named], printer: _Printer) -> 
     for each in chosen:
         try:
             found.append(client.get(each.resource.type, each.namespace, each.name))
-        except NotFound as error:
-            missing = missing or NotFound(error.what, where=str(each))
+        except NotFound:
+            missing = missing or NotFound("not found", where=str(each))
     if found or missing is None:
         printer.show(found)
     if missing is not None:

@@ -6,6 +6,7 @@ and curl but not everywhere.
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
 import re
@@ -70,13 +71,15 @@ def invoke(client: Client, name: str, namespace: str | None, timeout: float, ver
         answer = _send(connection, request, sent)
         if verbose:
             _show_head("<", f"HTTP/1.1 {answer.status} {answer.reason}", answer.getheaders())
-        _copy(answer)
+        delivered = _copy(answer)
     except TimeoutError as error:
         raise Unavailable(f"nothing came for {timeout:g} s", where=host) from error
     except (http.client.HTTPException, ConnectionError) as error:
         raise Unavailable("the gateway ended the connection before the answer did", where=host) from error
     finally:
         connection.close()
+    if not delivered:
+        raise BrokenPipeError(errno.EPIPE, "nobody reads what is printed")
     if answer.status >= 400:
         click.echo(f"{answer.status} {answer.reason}", err=True)
         sys.exit(1)
@@ -202,17 +205,21 @@ def _send(
     return connection.getresponse()
 
 
-def _copy(answer: http.client.HTTPResponse) -> None:
-    """The body as it comes, byte for byte."""
+def _copy(answer: http.client.HTTPResponse) -> bool:
+    """Print the body as it comes, byte for byte; False when nobody reads it any more."""
     output = sys.stdout.buffer
-    ends_line = True
-    while data := answer.read1(PIECE):
-        output.write(data)
-        output.flush()
-        ends_line = data.endswith(b"\n")
-    if not ends_line and sys.stdout.isatty():
-        output.write(b"\n")
-        output.flush()
+    data = b""
+    try:
+        while piece := answer.read1(PIECE):
+            data = piece
+            output.write(data)
+            output.flush()
+        if data and not data.endswith(b"\n") and sys.stdout.isatty():
+            output.write(b"\n")
+            output.flush()
+    except BrokenPipeError:
+        return False
+    return True
 
 
 def _show_head(mark: str, first: str, headers: Iterable[tuple[str, str]]) -> None:

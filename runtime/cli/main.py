@@ -18,8 +18,8 @@ import click
 from upwell import __version__
 from upwell.functions.errors import UpwellError
 
-BROKEN_PIPE: Final = 141
-"""128 and the signal's number, as of any program whose reader has left."""
+BROKEN_PIPE: Final = 1
+"""As click has it where it meets one."""
 
 
 class Subcommand(NamedTuple):

@@ -1,0 +1,37 @@
+"""`upwell new`: a function to begin with."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from upwell.functions.scaffold.writing import TEMPLATES, write
+
+EXAMPLES = """
+\b
+Examples:
+  upwell new hello
+  upwell new orders --template event
+  upwell new prices --template typed --directory services/prices
+"""
+
+
+@click.command(epilog=EXAMPLES)
+@click.argument("name")
+@click.option(
+    "--template",
+    "-t",
+    type=click.Choice(TEMPLATES),
+    default=TEMPLATES[0],
+    show_default=True,
+    help="What it answers: requests, events, JSON of a type, a stream, or it is an ASGI application.",
+)
+@click.option("--directory", metavar="DIR", help="Where to write it.  [default: NAME]")
+def new(name: str, template: str, directory: str | None) -> None:
+    """Write a function to begin with, and its test."""
+    path = Path(directory or name)
+    for written in write(name, template, path):
+        click.echo(os.fspath(written))
+    click.echo(f"\nServe it:  upwell run {path} --reload\nTest it:   cd {path} && python -m pytest")
