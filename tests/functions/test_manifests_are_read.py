@@ -276,7 +276,7 @@ items:
     assert two.where(("metadata", "name")) == "f.yaml:12: metadata.name"
     assert again.where(("metadata", "name")).startswith("f.yaml:")
     assert load_manifests("kind: List\napiVersion: v1\nitems: []", "f.yaml") == []
-    with pytest.raises(InvalidManifest, match="f.yaml:4: not an object"):
+    with pytest.raises(InvalidManifest, match=r"f\.yaml:4: not an object"):
         load_manifests("kind: List\napiVersion: v1\nitems:\n- 1", "f.yaml")
     with pytest.raises(InvalidManifest, match="metadata"):
         load_manifests("kind: List\napiVersion: v1\nitems: {}", "f.yaml")
