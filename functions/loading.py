@@ -10,6 +10,7 @@ A process loads one function; what this leaves in `sys.path` and `sys.path_hooks
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.machinery
 import importlib.util
@@ -45,10 +46,13 @@ def load(root: Path, module: str, attribute: str | None, origin: Path | None = N
     where = str(_shown_path(file, root, shown))
     _prepare_path(root, shown)
     eventalias.install()
-    if framework.is_meant(file):
-        return _load_framed(root, module, attribute, shown, file)
-    imported = _import(root, module, shown, file)
-    return _entry(imported, attribute, root, where)
+    target = framework.target_in(file, attribute, where)
+    if target is None:
+        return _entry(_import(root, module, shown, file), attribute, root, where)
+    # As a package, when it can be one: that is how functions-framework lets a module import its neighbours.
+    as_package = "." not in module
+    imports = functools.partial(_import, root, module, shown, file, as_package=as_package)
+    return framework.application(target, file, imports, where)
 
 
 def _entry(module: types.ModuleType, attribute: str | None, root: Path, where: str) -> object:
@@ -57,16 +61,6 @@ def _entry(module: types.ModuleType, attribute: str | None, root: Path, where: s
     if invoke is not None and is_func_python(found):
         return FunctionApplication(cast(Callable[..., Any], found), where, invoke)
     return found
-
-
-def _load_framed(root: Path, module: str, attribute: str | None, shown: Path, file: Path) -> object:
-    """The application of a module for functions-framework, which may turn out to be none."""
-    where = str(_shown_path(file, root, shown))
-    frame = framework.Framework(where, file.parent)
-    with frame.importing():
-        imported = _import(root, module, shown, file, as_package="." not in module)
-    target = frame.target(imported, attribute)
-    return frame.application(imported, target) if target else _entry(imported, attribute, root, where)
 
 
 def _source_module(root: Path) -> str | None:

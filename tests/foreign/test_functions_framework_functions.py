@@ -129,7 +129,7 @@ def test_application_is_there_while_the_module_is_imported(framework: Driver, tm
     )
     files = {"templates/page.html": "<p>{{ name }}</p>"}
     (response,) = called(framework, tmp_path, source, files=files)
-    assert response["text"] == "<p>function</p>"
+    assert response["text"] == "<p>f</p>"
 
 
 def test_module_is_imported_once_and_may_import_its_neighbours(framework: Driver, tmp_path: Path) -> None:
