@@ -71,6 +71,9 @@ async def _serve(settings: UpSettings, directory: DataDirectory, json_logs: bool
             access_log=JsonAccessLog(clock, lines) if json_logs else TerminalAccessLog(lines, colour=colour),
             autoscaler={},
             objects=store,
+            environment=directory.environment,
+            logs=directory.logs,
+            environment=directory.environment,
             decided=console.decided,
         )
         platform.cluster.observe(console)

@@ -23,6 +23,7 @@ from upwell.runtime.clock import Clock
 from upwell.runtime.cluster.interface import Manifest, ObjectChange, ObjectKey, ObjectStore
 from upwell.runtime.cluster.kinds import SERVICE
 from upwell.runtime.cluster.local import LocalCluster, LocalClusterSettings
+from upwell.runtime.cluster.logs import LogKeeper
 from upwell.runtime.cluster.memory import MemoryStore
 from upwell.runtime.cluster.metrics import ReplicaCollector
 from upwell.runtime.control.autoscaler import AutoscalerLoop, burst_threshold
@@ -89,7 +90,9 @@ class Platform:
     """Everything that one machine needs, until `stop`.
 
     `directory` holds the copies of sources. `objects` is the store, one in memory unless it is given; it stays the
-    giver's to close. `autoscaler` are keys of `config-autoscaler` that stand above what a ConfigMap says.
+    giver's to close. What functions print goes to `logs`, or to the platform's own output. Their processes have
+    `environment` besides the platform's own. `autoscaler` are keys of `config-autoscaler` that stand above what a
+    ConfigMap says.
     """
 
     def __init__(
@@ -101,6 +104,8 @@ class Platform:
         access_log: AccessLog,
         autoscaler: Mapping[str, str],
         objects: ObjectStore | None = None,
+        logs: Path | None = None,
+        environment: Mapping[str, str] = MappingProxyType({}),
         host: HostSettings = HostSettings(),
         gateway: GatewaySettings = GatewaySettings(),
         decided: Callable[[Decision], None] = lambda decision: None,
@@ -111,7 +116,7 @@ class Platform:
         self._cleanup = contextlib.ExitStack()
         sockets = self._cleanup.enter_context(socket_folder(directory))
         self.objects: ObjectStore = MemoryStore(clock) if objects is None else objects
-        self.launcher = HostLauncher(host, clock)
+        self.launcher = HostLauncher(host, clock, environment=environment)
         self.cluster = LocalCluster(
             self.objects,
             self.launcher,
@@ -119,7 +124,9 @@ class Platform:
             sockets=sockets,
             clock=clock,
             reports=lambda report: self.autoscaler.report(report),
-            settings=LocalClusterSettings(templates=settings.templates, show_errors=settings.show_errors),
+            settings=LocalClusterSettings(
+                templates=settings.templates, show_errors=settings.show_errors, logs=logs
+            ),
         )
         self._layers = ConfigLayers(settings.domains, LOCAL_DEFAULTS, autoscaler)
         images = read_mappings(settings.images, "images", os.getcwd())
@@ -144,6 +151,7 @@ class Platform:
             AutoscalerCollector(self.autoscaler.engine),
         )
         self.admin = AdminPage(collectors, clock)
+        self._logs = logs
         self._any_admin_port = any_admin_port
         self._clock = clock
         self._listeners: list[socket.socket] = []
@@ -199,6 +207,8 @@ class Platform:
             "follow": follower.run(),
             "config": ConfigMapFollower(self.objects, self._layers, config, configure).run(),
         }
+        if self._logs is not None:
+            loops["logs"] = LogKeeper(self._logs).run()
         self._tasks = [asyncio.create_task(loop, name=name) for name, loop in loops.items()]
         programmed = asyncio.create_task(follower.is_programmed.wait(), name="programmed")
         done, _ = await asyncio.wait(
