@@ -73,6 +73,8 @@ class LocalClusterSettings:
     """Imported functions kept ready to fork; about 10 MB of private memory each."""
     show_errors: bool = False
     """Answer an exception with its traceback instead of a bare 500; only for the one who develops it."""
+    logs: Path | None = None
+    """The folder of what revisions print; None leaves it to the platform's own output."""
 
 
 class LocalCluster:
@@ -170,7 +172,8 @@ class LocalCluster:
                 self._forget(deployed)
         elif deployed is None:
             try:
-                source = function_source(manifest, self._bundles, show_errors=self._settings.show_errors)
+                show_errors, logs = self._settings.show_errors, self._settings.logs
+                source = function_source(manifest, self._bundles, show_errors=show_errors, logs=logs)
             except UpwellError as error:
                 self._recorder.note(key, DeploymentState(0, 0, 0, False, "NoSource", str(error)))
                 return
