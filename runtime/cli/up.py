@@ -73,7 +73,6 @@ async def _serve(settings: UpSettings, directory: DataDirectory, json_logs: bool
             objects=store,
             environment=directory.environment,
             logs=directory.logs,
-            environment=directory.environment,
             decided=console.decided,
         )
         platform.cluster.observe(console)
