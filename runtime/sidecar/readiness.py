@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from upwell.functions.errors import InvalidSettings
+from upwell.functions.errors import InvalidFunction, InvalidSettings
 from upwell.runtime.clock import Clock
 from upwell.runtime.sidecar.checks import Target, carry_out
 from upwell.runtime.sidecar.probing import Action, Exec, Sleep, TcpConnect, read_action
@@ -39,8 +39,9 @@ def read_probes(text: str, own_port: int) -> tuple[ReadinessProbe, ...]:
     try:
         declared = json.loads(text)
         return tuple(_read(each, own_port) for each in (declared if isinstance(declared, list) else [declared]))
-    except (ValueError, TypeError, AttributeError) as error:
-        raise InvalidSettings("the probe is not a JSON object of Kubernetes", where=VARIABLE) from error
+    except (InvalidFunction, ValueError, TypeError, AttributeError) as error:
+        what = error.what if isinstance(error, InvalidFunction) else "the probe is not a JSON object of Kubernetes"
+        raise InvalidSettings(what, where=VARIABLE) from error
 
 
 def _read(declared: dict[str, Any], own_port: int) -> ReadinessProbe:

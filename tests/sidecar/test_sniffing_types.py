@@ -43,7 +43,12 @@ def test_a_body_is_known_by_its_first_bytes(data: bytes, wanted: bytes) -> None:
     assert content_type(data) == wanted
 
 
-@given(st.text(alphabet=st.characters(min_codepoint=0x30, exclude_characters="<\x7f", exclude_categories=["Cs"]), min_size=12))
+@given(
+    st.text(
+        alphabet=st.characters(min_codepoint=0x30, exclude_characters="<\x7f", exclude_categories=["Cs"]),
+        min_size=12,
+    )
+)
 def test_text_is_text(text: str) -> None:
     kind = content_type(b"0" + text.encode())
     assert kind == b"text/plain; charset=utf-8"

@@ -1,7 +1,7 @@
 """A user's container: the HTTP/1.1 server that stood behind Knative's queue-proxy when it was recorded.
 
 It reads the whole of each request before it answers, keeps connections, and notes what it saw as it came. What it
-answers is named by the path; see `tests/golden/README.md`.
+answers is named by the path; see `tests/golden/README.md`, and below for two paths more.
 """
 
 from __future__ import annotations
@@ -121,6 +121,14 @@ async def _answer(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.Stre
         writer.write(b"" if bodiless else b"5\r\nfirst\r\n")
         await asyncio.sleep(float(argument))
         writer.write(b"" if bodiless else b"3\r\nend\r\n0\r\n\r\n")
+    elif what == "piece":  # of ours: a body of 30 bytes in two pieces
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\nfirst")
+        await asyncio.sleep(float(argument))
+        writer.write(b"x" * 25)
+    elif what == "large":  # of ours: that many bytes
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % int(argument))
+        writer.write(bytes(int(argument)))
+        await writer.drain()
     elif what == "status":
         length = b"" if argument == "204" else b"Content-Length: 1\r\n"
         body = b"" if bodiless or argument == "204" else b"x"
