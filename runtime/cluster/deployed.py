@@ -13,7 +13,7 @@ from upwell.runtime.cluster.interface import ObjectKey, Replica, ReplicaState
 from upwell.runtime.cluster.processes import Process
 from upwell.runtime.cluster.recorder import DeploymentState
 from upwell.runtime.host.process import ExitStatus
-from upwell.runtime.host.source import FunctionSource
+from upwell.runtime.host.source import Source
 
 
 def victims(replicas: list[Replica], surplus: int) -> list[Replica]:
@@ -40,10 +40,10 @@ class Deployed:
         "wanted",
     )
 
-    def __init__(self, key: ObjectKey, source: FunctionSource, wanted: int) -> None:
+    def __init__(self, key: ObjectKey, source: Source) -> None:
         self.key = key
         self.source = source
-        self.wanted = wanted
+        self.wanted = 0
         self.running: dict[str, Running] = {}
         self.backoff = StartBackoff()
         self.must_load = True
@@ -111,7 +111,19 @@ class ReplicaEvents(Protocol):
 class Running:
     """A replica and its process. Implements `ProcessObserver`."""
 
-    __slots__ = ("attempt", "deployed", "events", "expected", "metrics", "path", "process", "replica", "timer")
+    __slots__ = (
+        "attempt",
+        "deployed",
+        "events",
+        "expected",
+        "heard",
+        "kill_at",
+        "metrics",
+        "path",
+        "process",
+        "replica",
+        "timer",
+    )
 
     def __init__(
         self, events: ReplicaEvents, deployed: Deployed, replica: Replica, path: Path, attempt: int
@@ -123,8 +135,12 @@ class Running:
         self.attempt = attempt
         self.process: Process | None = None
         self.expected = False
+        self.heard = False
+        """Whether it has reported since that was last looked at."""
+        self.kill_at = 0.0
+        """When it is killed once it drains, on the clock's monotonic time."""
         self.timer: asyncio.TimerHandle | None = None
-        """When it is killed, once it drains."""
+        """When that is looked at."""
         self.metrics: Mapping[str, Any] = {}
 
     def ready(self, process: Process, phases: Mapping[str, float]) -> None:
@@ -135,11 +151,16 @@ class Running:
 
     def report(self, process: Process, report: Report) -> None:
         """See `ProcessObserver`."""
+        self.heard = True
         self.events.reported(report)
 
     def stuck(self, process: Process) -> None:
         """See `ProcessObserver`."""
         self.events.replace(self.replica, reason="a handler does not end")
+
+    def unhealthy(self, process: Process, reason: str) -> None:
+        """See `ProcessObserver`."""
+        self.events.replace(self.replica, reason=reason)
 
     def update(self, process: Process, metrics: Mapping[str, Any]) -> None:
         """See `ProcessObserver`."""

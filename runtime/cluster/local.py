@@ -22,9 +22,10 @@ import functools
 import logging
 import os
 import secrets
+import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,13 +46,14 @@ from upwell.runtime.cluster.interface import (
 )
 from upwell.runtime.cluster.kinds import DEPLOYMENT
 from upwell.runtime.cluster.processes import LoadedTemplate, Loader
-from upwell.runtime.cluster.recorder import DeploymentState, Recorder
+from upwell.runtime.cluster.recorder import DeploymentState, Recorder, shows, was_available
 from upwell.runtime.cluster.source import function_source
 from upwell.runtime.cluster.templates import TemplateCache
 from upwell.runtime.host.process import ExitStatus
 from upwell.runtime.host.templates import LoadFailed, LoadResult
 from upwell.runtime.http.connect import Endpoint
 
+AVAILABLE: Final = "MinimumReplicasAvailable"
 BACKLOG: Final = 4096
 """A burst may connect before the young replica accepts; a full Unix backlog would refuse at once."""
 DRAIN_MARGIN_SECONDS: Final = 5.0
@@ -59,8 +61,8 @@ SHORT_LIFE_SECONDS: Final = 1.0
 SHORT_LIFE_PAUSE_SECONDS: Final = 0.2
 """Before the successor of a replica that ended so soon after it was ready: one that always does must not have us
 fork without a pause. A request that waits has its replica at once all the same."""
-REPLACE_GRACE_SECONDS: Final = 10.0
-"""What a replica that did not answer in time gets to finish its other requests before it is killed."""
+SILENCE_SECONDS: Final = 10.0
+"""A replica that drains and has not reported for so long, which it should each second, hangs: it is killed."""
 
 _log = logging.getLogger("upwell.cluster")
 
@@ -71,6 +73,9 @@ class LocalClusterSettings:
 
     templates: int = 32
     """Imported functions kept ready to fork; about 10 MB of private memory each."""
+    loads: int = field(default_factory=lambda: 2 * (os.cpu_count() or 1))
+    """Imports at a time that requests wait for; what is only deployed is imported while there are fewer. Twice the
+    cores, since an import waits for the disk too."""
     show_errors: bool = False
     """Answer an exception with its traceback instead of a bare 500; only for the one who develops it."""
     logs: Path | None = None
@@ -101,7 +106,13 @@ class LocalCluster:
         self._deployed: dict[str, Deployed] = {}
         self._by_key: dict[ObjectKey, Deployed] = {}
         self._templates = TemplateCache(
-            launcher, settings.templates, busy=self._has_starting, loading=self._loading
+            launcher,
+            settings.templates,
+            settings.loads,
+            busy=self._has_starting,
+            loading=self._loading,
+            unloadable=self._unloadable,
+            room=self._room,
         )
         self._recorder = Recorder(objects)
 
@@ -138,7 +149,8 @@ class LocalCluster:
         if deployed is None or running is None or replica.state is not ReplicaState.READY:
             return
         _log.warning("replace", extra={"revision": replica.revision, "replica": replica.name, "reason": reason})
-        self._drain(running, REPLACE_GRACE_SECONDS)
+        self._drain(running)
+        self._watch_silence(running)
         self._converge(deployed)
 
     def replica_metrics(self) -> Iterator[tuple[Replica, Mapping[str, Any]]]:
@@ -177,9 +189,18 @@ class LocalCluster:
             except UpwellError as error:
                 self._recorder.note(key, DeploymentState(0, 0, 0, False, "NoSource", str(error)))
                 return
-            deployed = Deployed(key, source, int(manifest["spec"].get("replicas", 0)))
+            deployed = Deployed(key, source)
             self._deployed[source.revision] = self._by_key[key] = deployed
-            self._converge(deployed)
+            self._begin(deployed, manifest)
+
+    def _begin(self, deployed: Deployed, manifest: Manifest) -> None:
+        """None of its replicas runs, whatever an earlier platform wrote; the autoscaler says how many should."""
+        if was_available(manifest):
+            deployed.must_load = False
+            deployed.set_available(True, AVAILABLE)
+            if shows(manifest, deployed.state()):
+                return
+        self._converge(deployed)
 
     def _forget(self, deployed: Deployed) -> None:
         del self._deployed[deployed.revision], self._by_key[deployed.key]
@@ -196,6 +217,19 @@ class LocalCluster:
         deployed = self._deployed.get(revision)
         return deployed is not None and deployed.is_starting()
 
+    def _room(self, revision: str) -> None:
+        """A revision that had to wait for its template may load it now."""
+        deployed = self._deployed.get(revision)
+        if deployed is not None:
+            self._converge(deployed)
+
+    def _unloadable(self, revision: str, error: Exception) -> None:
+        """A proof could not begin: descriptors have run out, or the host is away."""
+        deployed = self._deployed.get(revision)
+        if deployed is not None:
+            deployed.must_load = True
+            self._start_failed(deployed, deployed.backoff.attempt, str(error))
+
     def _loading(self, template: LoadedTemplate) -> None:
         deployed = self._deployed[template.source.revision]
         ended = functools.partial(self._load_ended, template, deployed.backoff.attempt)
@@ -208,22 +242,34 @@ class LocalCluster:
             _log.info("loaded", extra={"revision": template.source.revision, "import_s": loaded.result().seconds})
             self._templates.trim()
             if deployed is not None:
-                deployed.set_available(True, "MinimumReplicasAvailable")
-                self._note(deployed)
+                self._loaded(deployed)
         elif self._templates.discard(template) and deployed is not None:
             if isinstance(error, LoadFailed):
                 self._load_failed(deployed, attempt, error)
-            else:  # the process was lost and says nothing of the source
-                deployed.must_load = deployed.available is None
-                self._start_failed(deployed, attempt, str(error))
+            else:
+                self._load_lost(deployed, attempt, str(error))
+
+    def _loaded(self, deployed: Deployed) -> None:
+        if deployed.wanted == 0:
+            deployed.backoff = deployed.backoff.succeeded()
+        deployed.set_available(True, AVAILABLE)
+        self._note(deployed)
+
+    def _load_lost(self, deployed: Deployed, attempt: int, reason: str) -> None:
+        """The process ended through no fault of the source; unless it always does, nobody need know."""
+        deployed.must_load = not deployed.available
+        self._start_failed(deployed, attempt, reason, lost=True)
+        if deployed.must_load and deployed.backoff.failures:
+            deployed.set_available(False, "ImportLost", reason)
+            self._note(deployed)
 
     def _load_failed(self, deployed: Deployed, attempt: int, error: LoadFailed) -> None:
         # At this level because the status tells it too, to whoever deployed it.
         details = {"revision": deployed.revision, "error": str(error), "traceback": error.traceback}
-        _log.info("the function cannot be loaded", extra=details)
+        _log.info("the source cannot be served", extra=details)
         # The same source fails the same way: nobody need wait for a second attempt.
         self._start_failed(deployed, attempt, str(error), certain=True, traceback=error.traceback)
-        deployed.set_available(False, "ImportFailed", str(error))
+        deployed.set_available(False, error.cause, str(error))
         self._note(deployed)
 
     def _note(self, deployed: Deployed) -> None:
@@ -260,14 +306,26 @@ class LocalCluster:
         if wait > 0:
             self._converge_after(deployed, wait)
             return
-        if deployed.must_load:
+        if deployed.must_load and missing <= 0:
             deployed.must_load = False
-            self._templates.take(deployed.source)
+            self._templates.prove(deployed.source)
         attempt = deployed.backoff.attempt
         for _ in range(missing):
             if deployed.unsettled or deployed.backoff.attempt != attempt:
                 return
-            self._start(deployed, attempt)
+            template = self._template(deployed)
+            if template is None:
+                return
+            deployed.must_load = False
+            self._start(deployed, template, attempt)
+
+    def _template(self, deployed: Deployed) -> LoadedTemplate | None:
+        """What to start a replica from; None when another round is due once it can be had."""
+        try:
+            return self._templates.take(deployed.source)
+        except (UpwellError, OSError) as error:
+            self._start_failed(deployed, deployed.backoff.attempt, str(error))
+            return None
 
     def _converge_after(self, deployed: Deployed, seconds: float) -> None:
         """Another round after a while, in the place of the one that was due."""
@@ -280,15 +338,25 @@ class LocalCluster:
         self._converge(deployed)
 
     def _start_failed(
-        self, deployed: Deployed, attempt: int, reason: str, *, certain: bool = False, traceback: str = ""
+        self,
+        deployed: Deployed,
+        attempt: int,
+        reason: str,
+        *,
+        certain: bool = False,
+        lost: bool = False,
+        traceback: str = "",
     ) -> None:
         if not self._is_current(deployed):
             return
         before, now = deployed.backoff, self._clock.monotonic()
-        deployed.backoff = before.failed(attempt, now, certain=certain)
+        if lost:
+            deployed.backoff = before.interrupted(attempt, now)
+        else:
+            deployed.backoff = before.failed(attempt, now, certain=certain)
         self._converge_after(deployed, 0.0)
         wait = deployed.backoff.wait(now)
-        if deployed.backoff is before or wait == 0.0:
+        if deployed.backoff.failures == before.failures or wait == 0.0:
             return
         retry_at = self._clock.now() + wait
         failure = StartFailure(deployed.revision, reason, deployed.backoff.failures, retry_at, traceback)
@@ -297,7 +365,7 @@ class LocalCluster:
 
     # Replicas
 
-    def _start(self, deployed: Deployed, attempt: int) -> None:
+    def _start(self, deployed: Deployed, template: LoadedTemplate, attempt: int) -> None:
         token = secrets.token_hex(3)
         path = self._sockets / f"{token}{secrets.token_hex(2)}"
         try:
@@ -315,7 +383,6 @@ class LocalCluster:
         running = deployed.running[replica.name] = Running(self, deployed, replica, path, attempt)
         self._tell(replica)
         try:
-            template = self._templates.take(deployed.source)
             running.process = template.start_replica(replica.name, listener, running)
         except (UpwellError, OSError) as error:
             listener.close()
@@ -328,14 +395,15 @@ class LocalCluster:
             return
         replica.state = ReplicaState.READY
         replica.ready_at = self._clock.now()
-        if deployed.backoff.failures:
-            deployed.backoff = deployed.backoff.succeeded()
+        backoff = deployed.backoff.succeeded()
+        if backoff is not deployed.backoff:
+            deployed.backoff = backoff
             self._converge_after(deployed, 0.0)
         self._tell(replica)
         self._templates.trim()
         self._note(deployed)
 
-    def _drain(self, running: Running, grace: float | None = None) -> None:
+    def _drain(self, running: Running) -> None:
         """Tell observers first, so that nothing new is sent; then ask the replica to finish and end."""
         replica = running.replica
         if replica.state in (ReplicaState.DRAINING, ReplicaState.GONE):
@@ -345,10 +413,24 @@ class LocalCluster:
         self._tell(replica)
         if running.process is not None:
             running.process.drain()
-        seconds = running.deployed.source.timeout_seconds + DRAIN_MARGIN_SECONDS if grace is None else grace
-        running.timer = asyncio.get_running_loop().call_later(seconds, self._kill, running)
+        seconds = running.deployed.source.end_seconds + DRAIN_MARGIN_SECONDS
+        running.kill_at = self._clock.monotonic() + seconds
+        self._look_after(running, seconds)
 
-    def _kill(self, running: Running) -> None:
+    def _watch_silence(self, running: Running) -> None:
+        """Kill a draining replica as soon as it hangs: its loop is blocked, so none of its requests goes on."""
+        running.heard = False
+        self._look_after(running, min(SILENCE_SECONDS, running.kill_at - self._clock.monotonic()))
+
+    def _look_after(self, running: Running, seconds: float) -> None:
+        if running.timer is not None:
+            running.timer.cancel()
+        running.timer = asyncio.get_running_loop().call_later(seconds, self._overdue, running)
+
+    def _overdue(self, running: Running) -> None:
+        if running.heard and self._clock.monotonic() < running.kill_at:
+            self._watch_silence(running)
+            return
         if running.process is not None:
             running.process.kill()
 
@@ -370,7 +452,7 @@ class LocalCluster:
             details = {"revision": replica.revision, "replica": replica.name, "reason": status.reason}
             _log.warning("replica ended", extra=details)
             if not status.was_ready:
-                self._start_failed(deployed, running.attempt, status.reason)
+                self._start_failed(deployed, running.attempt, status.reason, lost=_is_lost(status))
             elif replica.ready_at is not None and self._clock.now() - replica.ready_at < SHORT_LIFE_SECONDS:
                 pause = SHORT_LIFE_PAUSE_SECONDS
         self._converge_after(deployed, pause)
@@ -379,6 +461,11 @@ class LocalCluster:
     def _tell(self, replica: Replica) -> None:
         for observer in self._observers:
             observer.replica_changed(replica)
+
+
+def _is_lost(status: ExitStatus) -> bool:
+    """Whether it ended by no doing of its own, as far as can be known: the kernel wanted memory, the host died."""
+    return status.code is None and status.signal in (None, signal.SIGKILL)
 
 
 def _listen(path: Path) -> socket.socket:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from upwell.runtime.cluster.interface import ObjectKey, ObjectStore
+from upwell.runtime.cluster.interface import Manifest, ObjectKey, ObjectStore
 from upwell.runtime.workqueue import Controller
 
 
@@ -30,9 +30,24 @@ class DeploymentState:
         counts = {"replicas": self.replicas, "readyReplicas": self.ready}
         if self.available is None:
             return counts
-        available = "True" if self.available else "False"
+        available = str(self.available)
         condition = {"type": "Available", "status": available, "reason": self.reason, "message": self.message}
         return {**counts, "conditions": [condition]}
+
+
+def was_available(manifest: Manifest) -> bool:
+    """Whether a Deployment's function could be loaded when its state was last written."""
+    conditions = manifest.get("status", {}).get("conditions", ())
+    return any(each["type"] == "Available" and each["status"] == "True" for each in conditions)
+
+
+def shows(manifest: Manifest, state: DeploymentState) -> bool:
+    """Whether a Deployment is written as `state` says."""
+    status = manifest.get("status", {})
+    return bool(
+        manifest["spec"].get("replicas") == state.wanted
+        and {name: value for name, value in status.items() if name != "observedGeneration"} == state.status()
+    )
 
 
 class Recorder:

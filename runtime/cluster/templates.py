@@ -1,7 +1,13 @@
-"""Which functions are kept imported and ready to fork: a cap, the least recently used out first.
+"""Which functions are kept imported and ready to fork, and which are imported next.
 
-A template that is still importing, or that a starting replica waits for, is never evicted: the cap is exceeded for
-that time and `trim` comes back to it. Eviction is therefore never felt by a request that is under way.
+A template that a replica was started from is used; one that was only to show that its function can be imported is
+proven. When there are more than the capacity, proven ones go first, the oldest of them first, then the least
+recently used: what is deployed never displaces what is called. A template that is still importing, or that a
+starting replica waits for, is never evicted: the cap is exceeded for that time and `trim` comes back to it.
+Eviction is therefore never felt by a request that is under way.
+
+Only so many imports run at a time. Those that replicas wait for have places of their own and go before proofs, so
+that a request waits neither for the thousand functions that were deployed with its own nor for the slowest one.
 """
 
 from __future__ import annotations
@@ -10,66 +16,140 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
+from upwell.functions.errors import UpwellError
 from upwell.runtime.cluster.processes import LoadedTemplate, Loader
-from upwell.runtime.host.source import FunctionSource
+from upwell.runtime.host.source import Source
 from upwell.runtime.host.templates import TemplateState
 
 USABLE: Final = (TemplateState.LOADING, TemplateState.LOADED, TemplateState.FRESH)
 
 
 class TemplateCache:
-    """The templates of one machine by revision."""
+    """The templates of one machine by revision.
+
+    At most `loads` imports that replicas wait for run at a time, and proofs only while fewer imports than that
+    run. `busy` says whether a starting replica waits for a revision's template; `loading` is told of each that
+    begins to import, `unloadable` of a proof that could not begin; `room` of a revision whose `take` had to wait.
+    """
 
     def __init__(
         self,
         loader: Loader,
         capacity: int,
+        loads: int,
         *,
         busy: Callable[[str], bool],
         loading: Callable[[LoadedTemplate], None],
+        unloadable: Callable[[str, Exception], None],
+        room: Callable[[str], None],
     ) -> None:
         self._loader = loader
         self._capacity = capacity
+        self._loads = loads
         self._busy = busy
-        self._loading = loading
-        self._templates: OrderedDict[str, LoadedTemplate] = OrderedDict()
+        self._began = loading
+        self._unloadable = unloadable
+        self._room = room
+        self._used: OrderedDict[str, LoadedTemplate] = OrderedDict()
+        self._proven: OrderedDict[str, LoadedTemplate] = OrderedDict()
+        self._importing: dict[LoadedTemplate, None] = {}
+        self._waiting: OrderedDict[str, None] = OrderedDict()
+        self._unproven: OrderedDict[str, Source] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._templates)
+        return len(self._used) + len(self._proven)
 
-    def take(self, source: FunctionSource) -> LoadedTemplate:
-        """The template of a revision, now the most recently used; loaded anew if it was evicted or has failed."""
-        template = self._templates.pop(source.revision, None)
-        if template is None or template.state not in USABLE:
-            template = self._loader.load(source)
-            self._loading(template)
-        self._templates[source.revision] = template
+    def __repr__(self) -> str:
+        return (
+            f"<TemplateCache {len(self._used)} used, {len(self._proven)} proven, "
+            f"{len(self._importing)} importing, {len(self._waiting)} waiting, {len(self._unproven)} to prove>"
+        )
+
+    def take(self, source: Source) -> LoadedTemplate | None:
+        """The template of a revision, now the most recently used; loaded anew if it was evicted or has failed.
+
+        None while too many are loading: `room` tells when to ask again. Raises what loading raises.
+        """
+        revision = source.revision
+        template = self._find(revision)
+        if template is None:
+            if self._taken_loads() >= self._loads:
+                self._waiting[revision] = None
+                return None
+            template = self._load(source)
+        self._unproven.pop(revision, None)
+        self._waiting.pop(revision, None)
+        self._proven.pop(revision, None)
+        self._used[revision] = template
+        self._used.move_to_end(revision)
         self.trim()
         return template
 
+    def prove(self, source: Source) -> None:
+        """Import a revision's function once, when its turn comes, to see whether it can be."""
+        if self._find(source.revision) is None:
+            self._unproven[source.revision] = source
+            self._begin_waiting()
+
     def forget(self, revision: str) -> None:
-        """Close the template of a revision, if there is one."""
-        template = self._templates.pop(revision, None)
+        """Close the template of a revision, if there is one, and do not load it any more."""
+        self._waiting.pop(revision, None)
+        self._unproven.pop(revision, None)
+        template = self._used.pop(revision, None) or self._proven.pop(revision, None)
         if template is not None:
             template.close()
 
     def discard(self, template: LoadedTemplate) -> bool:
         """Drop a template whose load failed. False when it is not kept any more: it was closed, or replaced."""
         revision = template.source.revision
-        if self._templates.get(revision) is not template:
-            return False
-        del self._templates[revision]
-        return True
+        for kept in (self._used, self._proven):
+            if kept.get(revision) is template:
+                del kept[revision]
+                return True
+        return False
 
     def trim(self) -> None:
-        """Evict down to the capacity, passing over what is in use."""
-        surplus = len(self._templates) - self._capacity
-        newest = next(reversed(self._templates), None)
-        for revision, template in list(self._templates.items()):
-            if surplus <= 0:
+        """Evict down to the capacity, passing over what is in use and what was used last."""
+        surplus = len(self) - self._capacity
+        newest = next(reversed(self._used), None)
+        for kept in (self._proven, self._used):
+            for revision, template in list(kept.items()):
+                if surplus <= 0:
+                    return
+                if template.state is TemplateState.LOADING or revision == newest or self._busy(revision):
+                    continue
+                del kept[revision]
+                template.close()
+                surplus -= 1
+
+    def _find(self, revision: str) -> LoadedTemplate | None:
+        template = self._used.get(revision) or self._proven.get(revision)
+        return template if template is not None and template.state in USABLE else None
+
+    def _taken_loads(self) -> int:
+        """Imports under way that replicas wait for."""
+        return sum(self._used.get(template.source.revision) is template for template in self._importing)
+
+    def _load(self, source: Source) -> LoadedTemplate:
+        template = self._loader.load(source)
+        self._importing[template] = None
+        self._began(template)
+        template.loaded.add_done_callback(lambda loaded: self._ended(template))
+        return template
+
+    def _ended(self, template: LoadedTemplate) -> None:
+        del self._importing[template]
+        self._begin_waiting()
+
+    def _begin_waiting(self) -> None:
+        while self._waiting and self._taken_loads() < self._loads:
+            revision, _ = self._waiting.popitem(last=False)
+            self._room(revision)
+        while self._unproven and not self._waiting and len(self._importing) < self._loads:
+            revision, source = self._unproven.popitem(last=False)
+            self._used.pop(revision, None)  # one that has failed, or was lost
+            try:
+                self._proven[revision] = self._load(source)
+            except (UpwellError, OSError) as error:
+                self._unloadable(revision, error)
                 return
-            if template.state is TemplateState.LOADING or revision == newest or self._busy(revision):
-                continue
-            del self._templates[revision]
-            template.close()
-            surplus -= 1

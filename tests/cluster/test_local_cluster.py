@@ -7,6 +7,7 @@ import pytest
 from support.cluster import REVISION, LocalWorld, in_cluster, settle
 from upwell.runtime.cluster.interface import ObjectKey, Replica, ReplicaState
 from upwell.runtime.cluster.kinds import DEPLOYMENT
+from upwell.runtime.host.source import FunctionSource
 from upwell.runtime.testing.launcher import FakeLauncher
 
 STARTING, READY, DRAINING = ReplicaState.STARTING, ReplicaState.READY, ReplicaState.DRAINING
@@ -303,6 +304,7 @@ def test_a_deployed_function_is_imported_though_nothing_is_wanted_and_told_avail
     async def scenario(world: LocalWorld) -> None:
         await world.deploy()
         (template,) = world.launcher.templates
+        assert isinstance(template.source, FunctionSource)
         assert str(template.source.root) == "/bundles/d1"
         await asyncio.sleep(1)
         status = (await world.deployment())["status"]

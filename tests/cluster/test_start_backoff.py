@@ -3,7 +3,13 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upwell.runtime.cluster.backoff import LONGEST_RETRY_SECONDS, StartBackoff, start_delay
+from upwell.runtime.cluster.backoff import (
+    LONGEST_RETRY_SECONDS,
+    LOST_SECONDS,
+    MOST_LOST,
+    StartBackoff,
+    start_delay,
+)
 from upwell.runtime.cluster.deployed import victims
 from upwell.runtime.cluster.interface import Replica, ReplicaState
 from upwell.runtime.http.connect import Endpoint
@@ -64,6 +70,47 @@ def test_stragglers_of_a_failed_attempt_say_nothing_new() -> None:
     failed = StartBackoff().failed(0, 1.0)
     assert failed.failed(0, 2.0) is failed
     assert failed.succeeded().failed(0, 3.0).failures == 0
+
+
+def test_a_few_attempts_that_are_lost_within_a_moment_are_no_failure_and_the_next_is() -> None:
+    backoff, now, waits = StartBackoff(), 50.0, []
+    for _ in range(MOST_LOST):
+        backoff = backoff.interrupted(backoff.attempt, now)
+        assert backoff.failures == 0
+        waits.append(round(backoff.wait(now), 3))
+        now += backoff.wait(now)
+    assert waits == [0, 0.1, 0.2, 0.4, 0.8]
+    assert now - 50.0 <= LOST_SECONDS
+    backoff = backoff.interrupted(backoff.attempt, now)
+    assert (backoff.failures, backoff.wait(now)) == (2, 1.0), "it is told at once"
+
+
+def test_attempts_that_are_lost_one_after_the_other_for_longer_are_a_failure() -> None:
+    backoff = StartBackoff().interrupted(0, 0.0)
+    assert backoff.interrupted(1, LOST_SECONDS).failures == 0
+    assert backoff.interrupted(1, LOST_SECONDS + 0.1).failures == 2
+
+
+@given(st.lists(st.sampled_from(["lost", "failed", "straggler", "succeeded"]), max_size=40), st.floats(0, 3))
+def test_whatever_is_lost_the_number_of_attempts_without_a_failure_is_bounded(
+    events: list[str], pause: float
+) -> None:
+    backoff, now, in_a_row = StartBackoff(), 0.0, 0
+    for event in events:
+        before = backoff
+        if event == "lost":
+            backoff, in_a_row = backoff.interrupted(backoff.attempt, now), in_a_row + 1
+        elif event == "failed":
+            backoff = backoff.failed(backoff.attempt, now)
+        elif event == "straggler":
+            backoff = backoff.interrupted(backoff.attempt - 1, now)
+            assert backoff is before
+        else:
+            backoff, in_a_row = backoff.succeeded(), 0
+            assert backoff.failures == backoff.lost == 0
+        assert in_a_row <= MOST_LOST or backoff.failures
+        assert backoff.attempt >= before.attempt
+        now += pause
 
 
 def replica(number: int, state: ReplicaState, started_at: float) -> Replica:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -109,10 +109,14 @@ async def settle() -> None:
 
 
 @contextlib.asynccontextmanager
-async def local_cluster(launcher: FakeLauncher | None = None, *, templates: int = 32) -> AsyncIterator[LocalWorld]:
+async def local_cluster(
+    launcher: FakeLauncher | None = None, *, templates: int = 32, loads: int = 8, stored: Sequence[Manifest] = ()
+) -> AsyncIterator[LocalWorld]:
     with tempfile.TemporaryDirectory(prefix="upwell-c-") as folder:
         clock = FakeClock(loop=asyncio.get_running_loop())
         objects = MemoryStore(clock)
+        for manifest in stored:
+            await objects.create(manifest)
         launcher = launcher or FakeLauncher()
         cluster = LocalCluster(
             objects,
@@ -121,7 +125,7 @@ async def local_cluster(launcher: FakeLauncher | None = None, *, templates: int 
             sockets=Path(folder),
             clock=clock,
             reports=lambda report: None,
-            settings=LocalClusterSettings(templates=templates),
+            settings=LocalClusterSettings(templates=templates, loads=loads),
         )
         told = Told()
         cluster.observe(told)
@@ -140,11 +144,13 @@ def in_cluster(
     launcher: Callable[[], FakeLauncher] = FakeLauncher,
     *,
     templates: int = 32,
+    loads: int = 8,
+    stored: Sequence[Manifest] = (),
 ) -> T:
     """What `scenario` returns, in fake time."""
 
     async def run() -> T:
-        async with local_cluster(launcher(), templates=templates) as world:
+        async with local_cluster(launcher(), templates=templates, loads=loads, stored=stored) as world:
             return await scenario(world)
 
     return run_fake(run())
