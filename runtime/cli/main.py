@@ -30,7 +30,11 @@ class Subcommand(NamedTuple):
 
 
 SUBCOMMANDS: Final[Mapping[str, Subcommand]] = {
-    "run": Subcommand("run", "Serve the function in PATH, a .py file or a directory, from zero and back to zero."),
+    "run": Subcommand(
+        "run",
+        "Serve the function in PATH, a .py file or a directory, or the Services of a manifest, from zero and back to"
+        " zero.",
+    ),
     "up": Subcommand("up", "Run the platform."),
     "new": Subcommand("new", "Write a function to begin with, and its test."),
     "deploy": Subcommand("deploy", "Put a local function on the running platform."),
@@ -40,7 +44,10 @@ SUBCOMMANDS: Final[Mapping[str, Subcommand]] = {
     "logs": Subcommand("logs", "Print what a service printed."),
     "invoke": Subcommand("invoke", "Send a request or an event to a service and print the answer."),
     "delete": Subcommand("delete", "Remove objects and what belongs to them."),
-    "queue-proxy": Subcommand("queue_proxy", "Stand before a program as Knative's queue-proxy does."),
+    "queue-proxy": Subcommand(
+        "queue_proxy",
+        "Stand before a program as Knative's queue-proxy does: admit, queue, time out, probe, drain, count.",
+    ),
     "completion": Subcommand("completion", "Print the script that completes commands in a shell."),
 }
 

@@ -7,9 +7,7 @@ import dataclasses
 import difflib
 import logging
 import os
-import signal
 import sys
-from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +18,7 @@ from upwell.autoscaler.spec import AutoscalerConfig
 from upwell.functions.errors import InvalidSettings, UpwellError
 from upwell.runtime.cli.apply import image_mappings
 from upwell.runtime.cli.console import RunConsole
+from upwell.runtime.cli.ending import first, stop_on_signals
 from upwell.runtime.cli.flags import read_settings, settings_flags
 from upwell.runtime.cli.functions import pairs
 from upwell.runtime.cli.local import LocalDeployment, LocalSource, local_source
@@ -113,7 +112,7 @@ async def _serve(
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     console = RunConsole(NoLines() if json_logs else lines, colour=colour)
     access_log = JsonAccessLog(clock, lines) if json_logs else TerminalAccessLog(lines, colour=colour)
-    stopping = _stop_on_signals()
+    stopping = stop_on_signals()
     platform = Platform(
         settings,
         directory,
@@ -144,36 +143,8 @@ async def _serve(
 
     try:
         await platform.start()
-        await _first(serve(), stopping.wait(), platform.wait())
+        await first(serve(), stopping.wait(), platform.wait())
         console.stopping(platform.server.statistics().active, settings.drain_seconds)
     finally:
         await platform.stop()
         lines.close()
-
-
-def _stop_on_signals() -> asyncio.Event:
-    """Set by the first SIGINT, SIGTERM or SIGHUP. The second ends the process at once, and all below it."""
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def stop(number: signal.Signals) -> None:
-        if stopping.is_set():
-            os._exit(128 + number)
-        stopping.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, stop, number)
-    return stopping
-
-
-async def _first(*waits: Coroutine[Any, Any, object]) -> None:
-    """Until one of them ends; raises what it raised. The others are cancelled."""
-    tasks = [asyncio.ensure_future(wait) for wait in waits]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
