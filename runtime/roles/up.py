@@ -113,6 +113,9 @@ class Platform:
     ) -> None:
         self.settings = settings
         self.directory = directory
+        self._layers = ConfigLayers(settings.domains, LOCAL_DEFAULTS, autoscaler)
+        config = platform_config({}, self._layers).autoscaler
+        images = read_mappings(settings.images, "images", os.getcwd())
         self._cleanup = contextlib.ExitStack()
         sockets = self._cleanup.enter_context(socket_folder(directory))
         self.objects: ObjectStore = MemoryStore(clock) if objects is None else objects
@@ -128,10 +131,7 @@ class Platform:
                 templates=settings.templates, show_errors=settings.show_errors, logs=logs
             ),
         )
-        self._layers = ConfigLayers(settings.domains, LOCAL_DEFAULTS, autoscaler)
-        images = read_mappings(settings.images, "images", os.getcwd())
         self._applier = Applier(self.objects, directory / "bundles", self._layers, images)
-        config = platform_config({}, self._layers).autoscaler
         self.autoscaler = AutoscalerLoop(config, self.cluster, clock, decided=decided)
         self.gateway = Gateway(
             name=f"gateway-{os.getpid()}",

@@ -14,7 +14,9 @@ from upwell.runtime.cluster.interface import Manifest, ObjectKey, ReplicaState
 from upwell.runtime.cluster.kinds import DEPLOYMENT, INGRESS, REVISION, SERVICE
 from upwell.runtime.cluster.reference import SOURCE_ANNOTATION, SourceReference
 from upwell.runtime.control.conditions import READY, find_for_generation
-from upwell.runtime.control.domains import Domains
+from upwell.runtime.control.config import ConfigLayers, PlatformConfig, platform_config
+from upwell.runtime.control.configmaps import ConfigMapFollower
+from upwell.runtime.control.domains import Domain, Domains
 from upwell.runtime.control.follow import Follower
 from upwell.runtime.control.serving import ServingController, ServingSettings
 from upwell.runtime.gateway.activator import RevisionLimits
@@ -68,6 +70,8 @@ class Told:
 class ControlWorld:
     local: LocalWorld
     told: Told
+    serving: ServingController
+    follower: Follower
 
     async def apply(self, manifest: Manifest) -> Manifest:
         key = ObjectKey.of(manifest)
@@ -98,7 +102,7 @@ async def control_plane(launcher: FakeLauncher | None = None) -> AsyncIterator[C
         tasks = [asyncio.create_task(run) for run in (serving.watch(), serving.work(), follower.run())]
         try:
             await settle()
-            yield ControlWorld(local, told)
+            yield ControlWorld(local, told, serving, follower)
             assert not any(task.done() for task in tasks), tasks
         finally:
             for task in tasks:
@@ -283,3 +287,106 @@ def test_a_thousand_services_are_ready_soon_and_cost_what_they_are() -> None:
     seconds, writes = run(scenario(1000))
     assert seconds < 20
     assert writes / 1000 < 16
+
+
+def test_other_domains_are_programmed_for_every_service_at_once() -> None:
+    async def scenario() -> None:
+        async with control_plane() as world:
+            for number in range(20):
+                await world.apply(service(f"f{number}"))
+            await asyncio.sleep(2)
+            before = len(world.told.tables)
+            domains = Domains((Domain("mine.com", {}),), ("localhost",))
+            await world.serving.configure(ServingSettings(domains, 8080))
+            await asyncio.sleep(1)
+            for number in range(20):
+                assert world.told.target(f"f{number}.default.mine.com") == f"default/f{number}-00001"
+                assert await world.ready(f"f{number}") == ("True", "")
+            assert len(world.told.tables) - before < 10
+
+    run(scenario())
+
+
+def test_a_service_inside_only_does_not_answer_to_localhost_though_it_is_alone() -> None:
+    async def scenario() -> None:
+        async with control_plane() as world:
+            manifest = service()
+            manifest["metadata"]["labels"] = {"networking.knative.dev/visibility": "cluster-local"}
+            await world.apply(manifest)
+            await asyncio.sleep(1)
+            assert world.told.target("hello.default.svc.cluster.local") == "default/hello-00001"
+            assert world.told.target("localhost") is None
+            assert world.told.target("hello.default.localhost") is None
+
+    run(scenario())
+
+
+def test_a_refresh_tells_of_the_revisions_that_are_there_and_of_no_other() -> None:
+    async def scenario() -> None:
+        async with control_plane() as world:
+            await world.apply(service())
+            await asyncio.sleep(1)
+            world.told.limits.clear()
+            await world.follower.refresh()
+            assert list(world.told.limits) == ["default/hello-00001"]
+            await world.local.objects.delete(ObjectKey(SERVICE, "default", "hello"))
+            await asyncio.sleep(1)
+            world.told.limits.clear()
+            await world.follower.refresh()
+            assert world.told.limits == {}
+
+    run(scenario())
+
+
+def test_it_is_told_when_all_that_was_stored_is_programmed() -> None:
+    async def scenario() -> None:
+        async with control_plane() as world:
+            for number in range(5):
+                await world.apply(service(f"f{number}"))
+            await asyncio.sleep(2)
+            told = Told()
+            clock = FakeClock(loop=asyncio.get_running_loop())
+            follower = Follower(world.local.objects, told, told, clock, burst_threshold=lambda _: 1)
+            running = asyncio.create_task(follower.run())
+            await follower.is_programmed.wait()
+            assert {told.target(f"f{number}.default.localhost") for number in range(5)} == told.revisions
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    run(scenario())
+
+
+def test_a_config_map_that_changes_or_goes_is_told_once_and_one_that_is_unusable_counts_as_absent() -> None:
+    async def scenario() -> None:
+        async with local_cluster() as local:
+            layers = ConfigLayers(("localhost",))
+            found: list[PlatformConfig] = []
+
+            async def changed(config: PlatformConfig) -> None:
+                found.append(config)
+
+            follower = ConfigMapFollower(local.objects, layers, platform_config({}, layers), changed)
+            running = asyncio.create_task(follower.run())
+            await settle()
+            assert found == []
+            manifest: Manifest = {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {"name": "config-autoscaler", "namespace": "knative-serving"},
+                "data": {"stable-window": "30s"},
+            }
+            stored = await local.objects.create(manifest)
+            await settle()
+            await local.objects.create(manifest | {"metadata": manifest["metadata"] | {"name": "config-gc"}})
+            await settle()
+            assert [config.autoscaler.stable_window for config in found] == [30.0]
+            await local.objects.update(stored | {"data": {"stable-window": "1s"}})
+            await settle()
+            assert [config.autoscaler.stable_window for config in found] == [30.0, 60.0]
+            await local.objects.delete(ObjectKey.of(manifest))
+            await settle()
+            assert len(found) == 2
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    run(scenario())

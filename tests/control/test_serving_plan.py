@@ -1,11 +1,14 @@
 """What the reconciler writes for a Service, looked at as a plan."""
 
 import copy
+import dataclasses
 from typing import Any
+
+import pytest
 
 from upwell.runtime.cluster.interface import Manifest
 from upwell.runtime.control.conditions import find
-from upwell.runtime.control.domains import Domains
+from upwell.runtime.control.domains import Domain, Domains
 from upwell.runtime.control.ingress import programmed_status
 from upwell.runtime.control.serving import (
     Observed,
@@ -106,9 +109,18 @@ class World:
             manifest = stored | {"status": manifest["status"]}
         self.objects[kind, name] = manifest
 
-    def report(self, deployment: str, status: str, reason: str = "", message: str = "") -> None:
+    def report(
+        self, deployment: str, status: str, reason: str = "", message: str = "", *, wanted: int = 0, ready: int = 0
+    ) -> None:
         condition = {"type": "Available", "status": status, "reason": reason, "message": message}
-        self.objects["Deployment", deployment]["status"] = {"conditions": [condition]}
+        found = self.objects["Deployment", deployment]
+        found["spec"]["replicas"] = wanted
+        found["status"] = {"replicas": wanted, "readyReplicas": ready, "conditions": [condition]}
+
+    def revision(self, type: str, name: str = "hello-00001") -> tuple[str, str]:
+        condition = find(self.objects["Revision", name], type)
+        assert condition is not None
+        return condition.status, condition.reason
 
     def ready(self) -> tuple[str, str, str]:
         condition = find(self.service, "Ready")
@@ -318,3 +330,113 @@ def test_an_ingress_of_somebody_else_is_told_of_and_left_alone() -> None:
     world.settle(programmed=False)
     assert world.ready()[:2] == ("False", "NotOwned")
     assert world.objects["Ingress", "hello"] == foreign
+
+
+# Without a source
+
+
+def mapped(world: World, revision: str | None = None) -> None:
+    world.service["spec"] = service(revision=revision)["spec"]
+    world.service["metadata"]["generation"] += 1
+
+
+def test_an_image_without_a_source_is_told_of_and_nothing_is_deployed() -> None:
+    world = World(service(mapped=False))
+    world.settle()
+    status, reason, message = world.ready()
+    assert (status, reason) == ("False", "ImageNotMapped")
+    assert message == (
+        'no source or command is mapped to the image "hello"; map it with: upwell apply -f … --image hello=PATH'
+    )
+    assert world.of("Deployment") == []
+    assert world.revision("ContainerHealthy") == ("False", "ImageNotMapped")
+
+
+@pytest.mark.parametrize("revision", [None, "hello-blue"])
+def test_a_source_that_comes_later_repairs_the_revision_that_lacked_it(revision: str | None) -> None:
+    world = World(service(revision=revision, mapped=False))
+    world.settle()
+    mapped(world, revision)
+    world.settle(programmed=False)
+    assert world.ready()[:2] == ("Unknown", "Deploying"), "what was said before is of no source"
+    name = revision or "hello-00001"
+    assert [m["metadata"]["name"] for m in world.of("Revision")] == [name]
+    world.report(f"{name}-deployment", "True")
+    world.settle()
+    assert world.ready()[0] == "True"
+
+
+def test_a_template_that_changes_with_its_first_source_makes_the_next_revision() -> None:
+    world = World(service(mapped=False))
+    world.settle()
+    mapped(world)
+    changed(world)
+    world.settle()
+    assert [m["metadata"]["name"] for m in world.of("Revision")] == ["hello-00001", "hello-00002"]
+    assert [m["metadata"]["name"] for m in world.of("Deployment")] == ["hello-00002-deployment"]
+
+
+def test_where_images_are_pulled_no_source_is_needed() -> None:
+    world = World(service(mapped=False), dataclasses.replace(SETTINGS, pulls_images=True))
+    world.settle()
+    assert [m["metadata"]["name"] for m in world.of("Deployment")] == ["hello-00001-deployment"]
+    assert world.ready()[:2] == ("Unknown", "Deploying")
+
+
+# Replicas
+
+
+@pytest.mark.parametrize(
+    ("wanted", "ready", "active"),
+    [(0, 0, ("False", "NoTraffic")), (2, 0, ("Unknown", "Queued")), (2, 1, ("True", ""))],
+)
+def test_a_revision_tells_its_replicas_and_is_ready_without_any(
+    wanted: int, ready: int, active: tuple[str, str]
+) -> None:
+    world = World(service())
+    world.settle()
+    assert world.revision("Active") == ("Unknown", "Deploying")
+    world.report("hello-00001-deployment", "True", wanted=wanted, ready=ready)
+    world.settle()
+    status = world.objects["Revision", "hello-00001"]["status"]
+    assert (status["desiredReplicas"], status["actualReplicas"]) == (wanted, ready)
+    assert world.revision("Active") == active
+    assert [c.get("severity") for c in status["conditions"] if c["type"] == "Active"] == ["Info"]
+    assert world.revision("Ready") == ("True", "")
+    assert world.ready()[0] == "True"
+
+
+# Domains
+
+
+def hosts(world: World) -> list[str]:
+    rules = world.of("Ingress")[0]["spec"]["rules"]
+    return [host for rule in rules if rule["visibility"] == "ExternalIP" for host in rule["hosts"]]
+
+
+def test_another_domain_changes_the_url_and_the_hosts_and_is_ready_once_the_gateway_has_them() -> None:
+    world = World(service())
+    world.settle()
+    world.report("hello-00001-deployment", "True")
+    world.settle()
+    domains = Domains((Domain("mine.com", {}), Domain("x.com", {"app": "x"})), ("localhost", "example.com"))
+    world.settings = ServingSettings(domains, 80)
+    world.settle(programmed=False)
+    assert world.ready()[:2] == ("Unknown", "IngressNotConfigured")
+    world.settle()
+    assert hosts(world) == ["hello.default.mine.com", "hello.default.localhost"]
+    assert world.service["status"]["url"] == "http://hello.default.mine.com"
+    world.service["metadata"]["labels"] = {"app": "x"}
+    world.settle()
+    assert hosts(world)[0] == "hello.default.x.com"
+
+
+def test_a_service_inside_only_has_its_url_there() -> None:
+    world = World(service())
+    world.service["metadata"]["labels"] = {"networking.knative.dev/visibility": "cluster-local"}
+    world.settle()
+    world.report("hello-00001-deployment", "True")
+    world.settle()
+    assert hosts(world) == []
+    assert world.service["status"]["url"] == "http://hello.default.svc.cluster.local"
+    assert world.ready()[0] == "True"
