@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -384,3 +386,45 @@ def test_a_platform_that_starts_on_what_is_stored_answers_its_first_request(tmp_
         return seconds
 
     assert run(scenario()) < 10
+
+
+PROGRAM = """
+import http.server, os
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = f"{os.environ['TARGET']} {os.environ['K_SERVICE']}".encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+http.server.HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Answer).serve_forever()
+"""
+
+
+def test_a_command_that_is_mapped_to_an_image_answers(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with platform(tmp_path) as on:
+            source(tmp_path, PROGRAM, "program.py")
+            command = json.dumps({"command": f"{sys.executable} program.py", "directory": str(tmp_path)})
+            manifest = service()
+            manifest["spec"]["template"]["spec"]["containers"][0]["env"] = [{"name": "TARGET", "value": "from"}]
+            (applied,) = await on.apply([manifest], images={"app": command})
+            await on.wait_ready(applied.key, READY_SECONDS)
+            assert (await ask(on, "hello.default.localhost")).text == "from hello"
+
+    run(scenario())
+
+
+def test_a_command_that_ends_is_told_with_how(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with platform(tmp_path, logs=tmp_path / "logs") as on:
+            command = f"cmd:{sys.executable} -c 'print(1/0)'"
+            (applied,) = await on.apply([service()], images={"app": command})
+            with pytest.raises(InvalidFunction) as raised:
+                await on.wait_ready(applied.key, READY_SECONDS)
+            assert "exit" in raised.value.what
+            assert "ZeroDivisionError" in raised.value.what
+
+    run(scenario())

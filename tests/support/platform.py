@@ -142,6 +142,7 @@ async def platform(
     access_log: AccessLog | None = None,
     objects: ObjectStore | None = None,
     images: tuple[str, ...] = (),
+    logs: Path | None = None,
     **autoscaler: str,
 ) -> AsyncIterator[Platform]:
     """A platform on free ports whose state is in `directory`."""
@@ -154,6 +155,7 @@ async def platform(
         autoscaler={key.replace("_", "-"): value for key, value in autoscaler.items()},
         gateway=gateway or GatewaySettings(),
         objects=objects,
+        logs=logs,
     )
     await built.start()
     try:
