@@ -248,7 +248,10 @@ class ProgramReplica:
         await server.drain(deadline)
 
     def _ended_late(self, ended: Ended) -> Failure:
-        return Failure(f"the program {ended}", self._source.where, self._output(), cause=ended.cause)
+        what = f"the program {ended}"
+        if ended.signal == signal.SIGKILL:
+            what += "; upwell did not do that: the machine may be out of memory"
+        return Failure(what, self._source.where, self._output(), cause=ended.cause)
 
     async def _watch_liveness(self) -> None:
         self._channel.send({"unhealthy": await self._prober.until_dead()})

@@ -146,7 +146,7 @@ async def _run(action: Exec, target: Target) -> Check:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            env=target.environment or None,
+            env=dict(target.environment) or None,
             cwd=target.directory,
             start_new_session=True,
         )
