@@ -152,6 +152,7 @@ class Passage:
         "_relay",
         "_timer",
         "_timers",
+        "watched",
         "watches_idleness",
     )
 
@@ -165,6 +166,7 @@ class Passage:
         self._timers: list[Timer] | None = None
         self._progressed_at = 0.0
         self.watches_idleness = proxy.settings.idle_timeout_seconds > 0
+        self.watched = self.watches_idleness or proxy.settings.response_start_timeout_seconds > 0
 
     def start(self) -> None:
         """Count the request, set its timers, and forward it once it may run."""
@@ -173,7 +175,7 @@ class Passage:
         settings = proxy.settings
         if settings.timeout_seconds:
             self._timer = proxy.timers.schedule(settings.timeout_seconds, self._expired)
-        if self.watches_idleness or settings.response_start_timeout_seconds:
+        if self.watched:
             self._set_further_timers(settings)
         breaker = proxy.breaker
         if breaker is None:

@@ -14,7 +14,7 @@ from upwell.runtime.http.exchange import Exchange
 from upwell.runtime.http.forward import Forwarding, OutcomeKind
 from upwell.runtime.http.messages import Headers
 from upwell.runtime.http.upstream import UpstreamPool
-from upwell.runtime.sidecar.request import encode_head, with_cache_control
+from upwell.runtime.sidecar.request import add_cache_control, encode_head
 from upwell.runtime.sidecar.sniff import content_type
 
 if TYPE_CHECKING:
@@ -51,19 +51,21 @@ class Relay(Forwarding):
 
     def informed(self, status: int, headers: Headers) -> None:
         """An informational answer counts as a sign of life."""
-        self._passage.progressed()
+        if self._passage.watched:
+            self._passage.progressed()
         super().informed(status, headers)
 
     def answer(self, status: int, headers: Headers, length: int | None, data: bytes, ended: bool) -> None:
         """The head of the answer, which is held for now if its length is known and its end is not here."""
         passage = self._passage
-        passage.progressed()
+        if passage.watched:
+            passage.progressed()
         if not ended and length is not None and len(data) <= HELD_BYTES and not _is_event_stream(headers):
             self._held = _HeldAnswer(status, headers, length, [data])
             return
-        if data and (ended or length is not None or passage.watches_idleness):
-            _add_type(headers, data)
-        super().answer(status, _mended(status, headers), None if status == 304 else length, data, ended)
+        guessed = ended or length is not None or passage.watches_idleness
+        headers = _mended(status, headers, data if guessed else b"")
+        super().answer(status, headers, None if status == 304 else length, data, ended)
 
     def answer_data(self, data: bytes, ended: bool) -> None:
         """More of the body."""
@@ -108,29 +110,23 @@ class Relay(Forwarding):
     def _release(self, held: _HeldAnswer, ended: bool) -> None:
         self._held = None
         data = b"".join(held.body)
-        if data:
-            _add_type(held.headers, data)
-        super().answer(held.status, _mended(held.status, held.headers), held.length, data, ended)
+        super().answer(held.status, _mended(held.status, held.headers, data), held.length, data, ended)
 
 
-def _mended(status: int, headers: Headers) -> Headers:
-    """Without what Go's server does not write, with what Go's client reads into an answer."""
+def _mended(status: int, headers: Headers, data: bytes) -> Headers:
+    """With the guessed type of `data`, if it begins a body that names none and is not coded; without what Go's
+    server does not write, and with what Go's client reads into an answer."""
     if status == 304:
         return [field for field in headers if field[0] != b"content-type"]
-    for name, _ in headers:
-        if name == b"pragma":
-            with_cache_control(headers)
-            break
+    for name, value in headers:
+        if name == b"content-type" or (name == b"content-encoding" and value):
+            data = b""
+        elif name == b"pragma" and value == b"no-cache":
+            add_cache_control(headers)
+    if data:
+        headers.append((b"content-type", content_type(data)))
     return headers
 
 
 def _is_event_stream(headers: Headers) -> bool:
     return any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers)
-
-
-def _add_type(headers: Headers, data: bytes) -> None:
-    """Guess the type of a body that has none and is not coded."""
-    for name, value in headers:
-        if name == b"content-type" or (name == b"content-encoding" and value):
-            return
-    headers.append((b"content-type", content_type(data)))

@@ -17,7 +17,6 @@ from upwell.runtime.http.messages import (
     Headers,
     RequestHead,
     connection_options,
-    join_lines,
     list_members,
 )
 
@@ -62,7 +61,7 @@ def encode_head(request: RequestHead, client: str, authority: bytes) -> bytes:
     """The request line and fields on the wire.
 
     `client` is the caller's address, empty when the connection has none; `authority` is the Host of a request that
-    names none. Raises InvalidInput for a field that would break out of its line.
+    names none. No field can break out of its line: each was read from one.
     """
     header = request.header
     if request.plain(_UNCOMMON) and header(b"host") and header(b"user-agent") != b"":
@@ -72,7 +71,7 @@ def encode_head(request: RequestHead, client: str, authority: bytes) -> bytes:
             lines.append(b"x-forwarded-for: " + client.encode() + b"\r\n")
         if request.framing is BodyFraming.NONE and request.method in _LENGTH_EXPECTED:
             lines.append(b"content-length: 0\r\n")
-        return b"%b %b HTTP/1.1\r\n%b\r\n" % (request.method, _target(request.origin_target), join_lines(lines))
+        return b"%b %b HTTP/1.1\r\n%b\r\n" % (request.method, _target(request.origin_target), b"".join(lines))
     return _encode_settled(request, client, authority)
 
 
@@ -97,7 +96,7 @@ def _encode_settled(request: RequestHead, client: str, authority: bytes) -> byte
         _add_framing(lines, request)
     if listed or header(b"te") is not None or header(b"pragma") is not None or header(b"connection") is not None:
         _add_rare(lines, request)
-    return b"%b %b HTTP/1.1\r\n%b\r\n" % (request.method, _target(request.origin_target), join_lines(lines))
+    return b"%b %b HTTP/1.1\r\n%b\r\n" % (request.method, _target(request.origin_target), b"".join(lines))
 
 
 def _listed(request: RequestHead) -> frozenset[bytes]:
@@ -199,8 +198,7 @@ def _target(target: bytes) -> bytes:
     return quote_from_bytes(unquote_to_bytes(path), safe=_UNESCAPED).encode() + question + query
 
 
-def with_cache_control(headers: Headers) -> None:
+def add_cache_control(headers: Headers) -> None:
     """Go's reading of a lone `Pragma: no-cache`, of answers too."""
-    names = {name for name, _ in headers}
-    if b"cache-control" not in names and next(v for n, v in headers if n == b"pragma") == b"no-cache":
+    if all(name != b"cache-control" for name, _ in headers):
         headers.append((b"cache-control", b"no-cache"))
