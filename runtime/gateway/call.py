@@ -5,6 +5,9 @@
     completed → start                        tried once more on another replica
     expired, gone                            the deadline or the client ended it, wherever it was
 
+An upgraded connection is at its replica, slot and accounting included, until it ends; the deadline holds for it
+too, as Knative's does.
+
 Every path ends in `_finish`, exactly once: there the slot, the timer and the accounting are given back and the
 request is counted and logged. Nothing here awaits; callbacks come from the timer wheel, the forwarder and the
 activator, all on one loop.
@@ -144,7 +147,7 @@ class Call:
         backend = self.backend
         if backend is None or kind is OutcomeKind.CANCELLED:  # our own doing
             return
-        if kind is OutcomeKind.COMPLETE:
+        if kind is OutcomeKind.COMPLETE or (kind is OutcomeKind.CLIENT_GONE and self.exchange.switched):
             self._finish(outcome.status, "")
         elif kind is OutcomeKind.CLIENT_GONE:
             self._finish_gone()
@@ -189,12 +192,14 @@ class Call:
         """The whole of the request has taken too long, its wait in the queue included.
 
         A replica that had its full time has let its own deadline and the margin pass: its event loop is blocked.
+        That cannot be told of one whose connection speaks another protocol.
         """
         forwarding, backend, exchange = self.forwarding, self.backend, self.exchange
         assert forwarding is not None
         assert backend is not None
         at_replica = self.gateway.clock.monotonic() - self.dispatched_at
         blocked = at_replica >= self.entry.activator.limits.timeout_seconds and not forwarding.held_up
+        blocked = blocked and not exchange.switched
         answered = exchange.responded
         forwarding.cancel()
         if answered:

@@ -221,26 +221,32 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
-        if exc is not None and self._user is not None:
-            self._read_what_came()
+        clean = exc is None or (self._user is not None and self._read_to_the_end())
         user, self._user = self._user, None
         self._pool.gone(self)
         if user is None:
             return
-        if (self._open_ended or self._switched) and exc is None:
+        if (self._open_ended or self._switched) and clean:
             self._complete = True
             user.answer_data(b"", True)
         else:
             user.lost(str(exc) if exc is not None else "the connection was closed", False)
 
-    def _read_what_came(self) -> None:
-        """A back end that answers early and closes makes writing fail; its answer may not have been read yet."""
+    def _read_to_the_end(self) -> bool:
+        """Read what came before the loss, and say whether the back end had ended properly.
+
+        One that answers early and closes makes writing fail, which ends a transport with its answer unread.
+        """
         descriptor = self._transport.get_extra_info("socket").fileno()
         with contextlib.suppress(OSError):
             for _ in range(_RESCUED_READS):
-                if descriptor < 0 or self._user is None or not (data := os.read(descriptor, _RESCUED_BYTES)):
+                if descriptor < 0 or self._user is None:
                     break
+                data = os.read(descriptor, _RESCUED_BYTES)
+                if not data:
+                    return True
                 self.data_received(data)
+        return False
 
     def eof_received(self) -> bool:
         if self._switched and self._user is not None:
