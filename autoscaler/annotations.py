@@ -5,6 +5,7 @@ Kebab-case is canonical; ten keys have an older camel-case spelling that counts 
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
@@ -27,7 +28,7 @@ LEAST_WINDOW = 6.0
 GREATEST_WINDOW = 3600.0
 LEAST_ACTIVATION_SCALE = 2
 
-_PREFIX = "autoscaling.knative.dev/"
+PREFIX = "autoscaling.knative.dev/"
 _OWN_DOMAIN = ".knative.dev"
 _CAMEL_CASE = {
     "min-scale": "minScale",
@@ -41,6 +42,16 @@ _CAMEL_CASE = {
     "target-burst-capacity": "targetBurstCapacity",
     "target-utilization-percentage": "targetUtilizationPercentage",
 }
+
+_NAMES = (
+    *_CAMEL_CASE,
+    *_CAMEL_CASE.values(),
+    "class",
+    "metric",
+    "target",
+    "window",
+    "activation-scale",
+)
 
 _Value = TypeVar("_Value")
 Problem = tuple[str, str]
@@ -58,9 +69,9 @@ class AnnotationReader:
     def find(self, name: str) -> tuple[str, str] | None:
         """The full key under which `name` is set, and its text."""
         for spelling in (name, _CAMEL_CASE.get(name, name)):
-            text = self._annotations.get(_PREFIX + spelling)
+            text = self._annotations.get(PREFIX + spelling)
             if text is not None:
-                return _PREFIX + spelling, text
+                return PREFIX + spelling, text
         return None
 
     def text(self, name: str) -> str:
@@ -111,6 +122,17 @@ def validate_annotations(annotations: Mapping[str, str], config: AutoscalerConfi
         *_algorithm_problems(reader),
         *_initial_scale_problems(reader, config.allow_zero_initial_scale),
     ]
+
+
+def unknown_annotations(annotations: Mapping[str, str]) -> list[tuple[str, str | None]]:
+    """The autoscaling annotations that set nothing, each with the key that was probably meant."""
+    unknown = []
+    for key in annotations:
+        name = key.removeprefix(PREFIX)
+        if name != key and name not in _NAMES:
+            alike = difflib.get_close_matches(name, _NAMES, n=1)
+            unknown.append((key, PREFIX + alike[0] if alike else None))
+    return unknown
 
 
 def _class_problems(reader: AnnotationReader) -> Iterator[Problem]:

@@ -16,10 +16,10 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ValidationError
 
-from upwell.autoscaler.annotations import validate_annotations
+from upwell.autoscaler.annotations import KPA, PREFIX, unknown_annotations, validate_annotations
 from upwell.autoscaler.spec import AutoscalerConfig
 from upwell.functions.api.core import ConfigMap, Namespace
-from upwell.functions.api.meta import Fault, faults
+from upwell.functions.api.meta import Fault, faults, field_path
 from upwell.functions.api.serving import Defaults, Service, with_defaults
 from upwell.functions.errors import InvalidFunction, InvalidInput
 from upwell.runtime.cluster.interface import Manifest, ObjectKey
@@ -48,7 +48,6 @@ _SET_BY_PLATFORM: Final = (
     "managedFields",
     "selfLink",
 )
-_AUTOSCALING: Final = "autoscaling.knative.dev/"
 _TEMPLATE_ANNOTATIONS: Final = ("spec", "template", "metadata", "annotations")
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -208,13 +207,21 @@ def _declared_service(service: Service, context: AdmissionContext, index: int) -
     found += [
         Fault(("metadata", "annotations", key), "counts only in spec.template.metadata.annotations; move it there")
         for key in declared["metadata"].get("annotations", {})
-        if key.startswith(_AUTOSCALING)
+        if key.startswith(PREFIX)
     ]
     if SOURCE_ANNOTATION in annotations:
         found += _source_faults(annotations)
     if found:
         raise Refused(index, found)
-    return Declared(declared, tuple(warnings))
+    return Declared(declared, (*warnings, *_annotation_warnings(annotations)))
+
+
+def _annotation_warnings(annotations: Mapping[str, str]) -> Iterable[str]:
+    for key, meant in unknown_annotations(annotations):
+        hint = f"; did you mean {meant}?" if meant else ""
+        yield f"{field_path((*_TEMPLATE_ANNOTATIONS, key))}: no such annotation, so it sets nothing{hint}"
+    if annotations.get(f"{PREFIX}class", KPA) != KPA:
+        yield f"{field_path((*_TEMPLATE_ANNOTATIONS, f'{PREFIX}class'))}: replicas follow {KPA} so far"
 
 
 def _source_faults(annotations: Mapping[str, str]) -> Iterable[Fault]:

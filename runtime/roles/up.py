@@ -198,6 +198,7 @@ class Platform:
             await follower.refresh()
             await serving.configure(ServingSettings(changed.domains, self.port))
 
+        # The cluster first: it knows every Deployment when the gateway answers the first request for one.
         loops = {
             "cluster": self.cluster.run(),
             "gateway": self.gateway.run(),

@@ -221,6 +221,21 @@ def test_an_autoscaling_annotation_in_the_wrong_place_is_told_where_it_belongs()
     assert "spec.template.metadata.annotations" in told
 
 
+def test_an_annotation_that_sets_nothing_is_kept_and_warned_of() -> None:
+    place = "spec.template.metadata.annotations['autoscaling.knative.dev/"
+    admitted = admit(annotated({"autoscaling.knative.dev/minscale": "1", "mine/minscale": "1"}), None, CONTEXT)
+    assert admitted.warnings == (
+        f"{place}minscale']: no such annotation, so it sets nothing; "
+        "did you mean autoscaling.knative.dev/min-scale?",
+    )
+    assert len(admitted.manifest["spec"]["template"]["metadata"]["annotations"]) == 2
+    hpa = admit(annotated({"autoscaling.knative.dev/class": "hpa.autoscaling.knative.dev"}), None, CONTEXT)
+    assert hpa.warnings == (f"{place}class']: replicas follow kpa.autoscaling.knative.dev so far",)
+    for name in ("minScale", "window", "target-burst-capacity"):
+        value = "60s" if name == "window" else "1"
+        assert admit(annotated({f"autoscaling.knative.dev/{name}": value}), None, CONTEXT).warnings == ()
+
+
 # Beside what is stored
 
 
