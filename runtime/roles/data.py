@@ -19,7 +19,6 @@ import secrets
 import select
 import shutil
 import signal
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,6 @@ from upwell.functions.errors import InvalidSettings, Unavailable
 from upwell.runtime import procfs
 
 FORMAT: Final = 1
-VARIABLE: Final = "UPWELL_DATA"
 MARK: Final = "UPWELL_PLATFORM"
 """The variable that the processes of a platform's functions carry."""
 END_SECONDS: Final = 5.0
@@ -95,18 +93,6 @@ class DataDirectory:
 
 
 _ANOTHER: Final = "Give another directory with --data."
-
-
-def data_path(given: str | None, environment: Mapping[str, str], *, platform: str = sys.platform) -> Path:
-    """Where the state is: as `given`, else as UPWELL_DATA says, else in the user's data home."""
-    chosen = given or environment.get(VARIABLE)
-    if chosen:
-        return Path(chosen).expanduser()
-    if platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "upwell"
-    home = environment.get("XDG_DATA_HOME", "")
-    # The specification has relative paths passed over.
-    return (Path(home) if os.path.isabs(home) else Path.home() / ".local" / "share") / "upwell"
 
 
 class Contents(Protocol):

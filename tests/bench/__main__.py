@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from . import autoscaler, burst, cold_start, memory, reload, request_cpu, sidecar
+from . import autoscaler, burst, cold_start, deployed, handlers, memory, reload, request_cpu, sidecar
 from .machine import describe
 from .plan import Effort, Plan
 from .table import Result, render, to_json
@@ -23,6 +23,8 @@ BENCHMARKS: Final[dict[str, Callable[[Plan], Result]]] = {
     "memory": memory.run,
     "burst": burst.run,
     "autoscaler": autoscaler.run,
+    "deployed": deployed.run,
+    "handlers": handlers.run,
     "sidecar": sidecar.run,
     "reload": reload.run,
 }

@@ -17,7 +17,7 @@ from upwell.functions.errors import InvalidSettings, Unavailable
 from upwell.runtime import procfs
 from upwell.runtime.cluster.memory import MemoryStore
 from upwell.runtime.cluster.reference import SourceReference
-from upwell.runtime.roles.data import MARK, DataDirectory, data_path, end_marked, sweep_bundles
+from upwell.runtime.roles.data import MARK, DataDirectory, end_marked, sweep_bundles
 from upwell.runtime.testing.clock import FakeClock
 from upwell.runtime.testing.object_store import service
 
@@ -181,17 +181,6 @@ def test_one_that_carries_the_mark_itself_ends_neither_itself_nor_those_that_led
 
 def test_nothing_is_ended_when_nothing_carries_the_mark() -> None:
     assert end_marked("there is no such mark") == ()
-
-
-def test_the_directory_is_as_given_else_as_the_environment_says_else_in_the_data_home() -> None:
-    home = Path.home()
-    assert data_path("/given", {"UPWELL_DATA": "/environment"}) == Path("/given")
-    assert data_path(None, {"UPWELL_DATA": "/environment"}) == Path("/environment")
-    assert data_path("~/mine", {}) == home / "mine"
-    assert data_path(None, {"XDG_DATA_HOME": "/xdg"}, platform="linux") == Path("/xdg/upwell")
-    assert data_path(None, {"XDG_DATA_HOME": "relative"}, platform="linux") == home / ".local/share/upwell"
-    assert data_path(None, {}, platform="linux") == home / ".local/share/upwell"
-    assert data_path(None, {}, platform="darwin") == home / "Library/Application Support/upwell"
 
 
 def test_sources_that_no_object_names_are_removed_and_none_in_use(tmp_path: Path) -> None:
