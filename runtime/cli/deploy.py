@@ -12,9 +12,9 @@ from upwell.functions.project import locate
 from upwell.runtime.api.client import Client
 from upwell.runtime.api.shapes import Outcome, RefusedBatch
 from upwell.runtime.cli.apply import print_outcomes, wait_for_services
-from upwell.runtime.cli.functions import function_image, function_service, pairs, source_path
+from upwell.runtime.cli.functions import function_image, function_service, source_path
 from upwell.runtime.cli.named import DEFAULT_NAMESPACE
-from upwell.runtime.cli.options import duration, namespace_option, with_client
+from upwell.runtime.cli.options import duration, namespace_option, pairs, with_client
 
 EXAMPLES = """
 \b

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
-from upwell.functions.errors import InvalidSettings
 from upwell.functions.project import Project
 from upwell.runtime.cluster.interface import Manifest
 
@@ -35,14 +34,3 @@ def source_path(project: Project) -> str:
     """`PATH[:callable]` of a project, absolute, as the platform's images are mapped."""
     source = project.root / f"{project.module}.py" if project.alone else project.root
     return f"{source}:{project.attribute}" if project.attribute else str(source)
-
-
-def pairs(assignments: Sequence[str], flag: str) -> dict[str, str]:
-    """NAME=VALUE arguments of `flag` as a mapping. Raises InvalidSettings for one that is not."""
-    found = {}
-    for assignment in assignments:
-        name, equals, value = assignment.partition("=")
-        if not equals or not name:
-            raise InvalidSettings(f"{assignment!r} is not NAME=VALUE", where=flag)
-        found[name] = value
-    return found

@@ -22,9 +22,8 @@ import click
 
 from upwell.functions.errors import InvalidInput, InvalidSettings, Unavailable
 from upwell.runtime.api.client import Client
-from upwell.runtime.cli.functions import pairs
 from upwell.runtime.cli.named import DEFAULT_NAMESPACE
-from upwell.runtime.cli.options import complete_name, duration, namespace_option, with_client_beside_data
+from upwell.runtime.cli.options import complete_name, duration, namespace_option, pairs, with_client_beside_data
 from upwell.runtime.cluster.kinds import SERVICE
 
 EXAMPLES = """

@@ -32,8 +32,8 @@ class Subcommand(NamedTuple):
 SUBCOMMANDS: Final[Mapping[str, Subcommand]] = {
     "run": Subcommand(
         "run",
-        "Serve the function in PATH, a .py file or a directory, or the Services of a manifest, from zero and back to"
-        " zero.",
+        "Serve the function in PATH, a .py file or a directory, or the Services of a manifest, from zero and back"
+        " to zero.",
     ),
     "up": Subcommand("up", "Run the platform."),
     "new": Subcommand("new", "Write a function to begin with, and its test."),

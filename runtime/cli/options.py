@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
-from upwell.functions.errors import UpwellError
+from upwell.functions.errors import InvalidSettings, UpwellError
 from upwell.runtime.api.client import Client
 from upwell.runtime.api.place import data_path
 from upwell.runtime.api.resources import RESOURCES, resource_called
@@ -60,6 +60,17 @@ def duration(text: str) -> float:
     if not parts or not whole or (len(parts) > 1 and any(not unit for _, unit in parts)):
         raise click.BadParameter(f"{text!r} is no duration; write it as 60s, 2m or 1m30s")
     return sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
+def pairs(assignments: Sequence[str], flag: str) -> dict[str, str]:
+    """NAME=VALUE arguments of `flag` as a mapping. Raises InvalidSettings for one that is not."""
+    found = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals or not name:
+            raise InvalidSettings(f"{assignment!r} is not NAME=VALUE", where=flag)
+        found[name] = value
+    return found
 
 
 def complete_kind(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:

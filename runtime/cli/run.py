@@ -20,8 +20,8 @@ from upwell.runtime.cli.apply import image_mappings
 from upwell.runtime.cli.console import RunConsole
 from upwell.runtime.cli.ending import first, stop_on_signals
 from upwell.runtime.cli.flags import read_settings, settings_flags
-from upwell.runtime.cli.functions import pairs
 from upwell.runtime.cli.local import LocalDeployment, LocalSource, local_source
+from upwell.runtime.cli.options import pairs
 from upwell.runtime.cli.reload import Reloader
 from upwell.runtime.clock import SystemClock
 from upwell.runtime.gateway.access_log import JsonAccessLog, TerminalAccessLog

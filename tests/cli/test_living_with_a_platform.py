@@ -5,10 +5,10 @@ import json
 import signal
 import stat
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from support.command import PATIENCE, Shell
 
 HELLO = """\
@@ -37,11 +37,11 @@ IMAGE = "registry.example.com/hello=hello.py"
 
 
 @pytest.fixture
-def shell(tmp_path: Path) -> Iterator[Shell]:
+def shell(tmp_path: Path) -> Shell:
     shell = Shell(tmp_path, tmp_path / "data")
     shell.write("hello.py", HELLO)
     shell.write("hello.yaml", MANIFEST)
-    yield shell
+    return shell
 
 
 def test_the_story_from_up_to_delete(shell: Shell) -> None:
