@@ -46,6 +46,7 @@ from upwell.runtime.cluster.interface import (
 )
 from upwell.runtime.cluster.kinds import DEPLOYMENT
 from upwell.runtime.cluster.processes import LoadedTemplate, Loader
+from upwell.runtime.cluster.proofs import Proofs
 from upwell.runtime.cluster.recorder import DeploymentState, Recorder, shows, was_available
 from upwell.runtime.cluster.source import function_source
 from upwell.runtime.cluster.templates import TemplateCache
@@ -114,6 +115,7 @@ class LocalCluster:
             unloadable=self._unloadable,
             room=self._room,
         )
+        self._proofs = Proofs()
         self._recorder = Recorder(objects)
 
     def __repr__(self) -> str:
@@ -196,10 +198,15 @@ class LocalCluster:
     def _begin(self, deployed: Deployed, manifest: Manifest) -> None:
         """None of its replicas runs, whatever an earlier platform wrote; the autoscaler says how many should."""
         if was_available(manifest):
-            deployed.must_load = False
+            self._proofs.add(deployed.source)
             deployed.set_available(True, AVAILABLE)
+            deployed.must_load = False
             if shows(manifest, deployed.state()):
                 return
+        elif self._proofs.cover(deployed.source):
+            deployed.set_available(True, AVAILABLE)
+            # Where there is room the first request is to find it warm.
+            deployed.must_load = self._templates.has_room()
         self._converge(deployed)
 
     def _forget(self, deployed: Deployed) -> None:
@@ -253,6 +260,7 @@ class LocalCluster:
         if deployed.wanted == 0:
             deployed.backoff = deployed.backoff.succeeded()
         deployed.set_available(True, AVAILABLE)
+        self._proofs.add(deployed.source)
         self._note(deployed)
 
     def _load_lost(self, deployed: Deployed, attempt: int, reason: str) -> None:
@@ -270,6 +278,7 @@ class LocalCluster:
         # The same source fails the same way: nobody need wait for a second attempt.
         self._start_failed(deployed, attempt, str(error), certain=True, traceback=error.traceback)
         deployed.set_available(False, error.cause, str(error))
+        self._proofs.discard(deployed.source)
         self._note(deployed)
 
     def _note(self, deployed: Deployed) -> None:

@@ -91,6 +91,10 @@ class TemplateCache:
             self._unproven[source.revision] = source
             self._begin_waiting()
 
+    def has_room(self) -> bool:
+        """Whether one more can be kept without another being evicted."""
+        return len(self) + len(self._unproven) < self._capacity
+
     def forget(self, revision: str) -> None:
         """Close the template of a revision, if there is one, and do not load it any more."""
         self._waiting.pop(revision, None)

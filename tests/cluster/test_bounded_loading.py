@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -12,8 +14,9 @@ from support.cluster import LocalWorld, in_cluster, revision, settle
 from upwell.functions.errors import Unavailable
 from upwell.runtime.cluster.backoff import LOST_SECONDS, MOST_LOST
 from upwell.runtime.cluster.interface import Manifest, ObjectKey, ReplicaState
+from upwell.runtime.cluster.proofs import MOST_KNOWN, Proofs
 from upwell.runtime.control.resources import deployment
-from upwell.runtime.host.source import Source
+from upwell.runtime.host.source import FunctionSource, ProgramSource, Source
 from upwell.runtime.host.templates import TemplateState
 from upwell.runtime.testing.launcher import FakeLauncher, FakeTemplate
 
@@ -158,6 +161,56 @@ def test_an_import_that_cannot_begin_is_tried_again(replicas: int) -> None:
         assert [len(world.states(each)) for each in revisions] == [replicas] * 3
 
     in_cluster(scenario, lambda: launcher)
+
+
+def test_the_same_code_under_many_names_is_available_at_once_and_imported_while_there_is_room() -> None:
+    async def scenario(world: LocalWorld) -> None:
+        await world.deploy("first-00001", bundle="d1")
+        await asyncio.sleep(1)
+        for number in range(20):
+            await world.deploy(f"late-{number:02}-00001", bundle="d1")
+        await asyncio.sleep(1)
+        late = [f"default/late-{number:02}-00001" for number in range(20)]
+        assert [await is_available(world, each) for each in late] == [True] * 20
+        assert [t.source.revision for t in world.launcher.templates[1:]] == late[:4]
+        assert len(world.launcher.open()) == 5
+
+    in_cluster(scenario, templates=5, loads=2)
+
+
+def test_of_the_same_code_one_that_cannot_be_imported_after_all_is_told_and_proves_nothing_more() -> None:
+    async def scenario(world: LocalWorld) -> None:
+        first = await world.deploy("a-00001", bundle="d1")
+        template(world, first).load()
+        await settle()
+        second = await world.deploy("b-00001", bundle="d1")
+        assert await is_available(world, second)
+        template(world, second).fail()
+        await asyncio.sleep(1)
+        assert not await is_available(world, second)
+        third = await world.deploy("c-00001", bundle="d1")
+        assert not await is_available(world, third)
+
+    in_cluster(scenario, unloaded)
+
+
+def test_code_is_the_same_when_only_the_platforms_names_differ() -> None:
+    proofs = Proofs()
+    names = {"K_SERVICE": "a", "K_REVISION": "a-00001", "MODE": "x"}
+    source = FunctionSource("default/a-00001", root=Path("/bundles/d1"), module="main", environment=names)
+    proofs.add(source)
+    renamed = replace(source, revision="default/b-00001", environment=names | {"K_SERVICE": "b"})
+    assert proofs.cover(renamed)
+    assert not proofs.cover(replace(source, environment=names | {"MODE": "y"}))
+    assert not proofs.cover(replace(source, root=Path("/bundles/d2")))
+    assert not proofs.cover(replace(source, attribute="other"))
+    program = ProgramSource("default/p-00001", command=("./serve",))
+    proofs.add(program)
+    assert not proofs.cover(program)
+    for number in range(MOST_KNOWN):
+        proofs.add(replace(source, module=f"m{number}"))
+    assert not proofs.cover(source)
+    assert repr(proofs) == f"<Proofs {MOST_KNOWN} known>"
 
 
 # What is kept

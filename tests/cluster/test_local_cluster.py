@@ -305,7 +305,8 @@ def test_a_deployed_function_is_imported_though_nothing_is_wanted_and_told_avail
         await world.deploy()
         (template,) = world.launcher.templates
         assert isinstance(template.source, FunctionSource)
-        assert str(template.source.root) == "/bundles/d1"
+        assert isinstance(template.source, FunctionSource)
+        assert str(template.source.root) == "/bundles/bundle-of-hello-00001"
         await asyncio.sleep(1)
         status = (await world.deployment())["status"]
         assert status["conditions"][0]["status"] == "True"

@@ -41,7 +41,7 @@ def test_what_a_revision_declares_reaches_the_host() -> None:
     source = function_source(deployment(declared, "hello"), BUNDLES, show_errors=True)
     assert source.revision == "default/hello-00001"
     assert isinstance(source, FunctionSource)
-    assert (source.root, source.module, source.attribute) == (BUNDLES / "d1", "main", "greet")
+    assert (source.root, source.module, source.attribute) == (BUNDLES / "bundle-of-hello-00001", "main", "greet")
     assert source.origin == Path("/home/me/hello")
     assert source.container_concurrency == 3
     assert source.timeout_seconds == 20

@@ -24,9 +24,10 @@ T = TypeVar("T")
 REVISION = "default/hello-00001"
 
 
-def revision(name: str = "hello-00001", **spec: Any) -> Manifest:
-    """A Revision whose source is known."""
-    annotations = {SOURCE_ANNOTATION: SourceReference("d1", "main", "greet", "/home/me/hello").annotation()}
+def revision(name: str = "hello-00001", *, bundle: str = "", **spec: Any) -> Manifest:
+    """A Revision whose source is known; unless `bundle` is given, it has code of its own."""
+    reference = SourceReference(bundle or f"bundle-of-{name}", "main", "greet", "/home/me/hello")
+    annotations = {SOURCE_ANNOTATION: reference.annotation()}
     return {
         "apiVersion": "serving.knative.dev/v1",
         "kind": "Revision",
@@ -74,7 +75,7 @@ class LocalWorld:
     sockets: Path
 
     async def deploy(self, name: str = "hello-00001", **spec: Any) -> str:
-        """Store the Deployment of a revision and let the cluster see it."""
+        """Store the Deployment of a `revision` and let the cluster see it."""
         await self.objects.create(deployment(revision(name, **spec), name.rpartition("-")[0]))
         await settle()
         return f"default/{name}"
