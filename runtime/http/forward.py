@@ -214,7 +214,7 @@ class Forwarding:
             self._request_complete = True
             exchange.take_body()
             connection.write(head)
-        elif request.expects_continue:
+        elif request.expects_continue and request.content_length != 0:
             connection.write(head)
             pool = self._pool
             self._continuing = pool.wheel.schedule(pool.settings.expect_timeout, self._continue)

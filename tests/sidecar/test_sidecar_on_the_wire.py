@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from support.sidecar import Received, Stage, stage
 from support.wire import Answer, answers_in
@@ -294,6 +296,43 @@ def test_requests_are_counted_with_and_without_an_activator() -> None:
         assert (averages.request_count, averages.proxied_request_count) == (2, 1)
 
     on_stage(act)
+
+
+MOVES = st.tuples(
+    st.sampled_from(["/", "/sleep/0.5", "/sleep/9", "/drip/2", "/piece/1", "/reset", "/half", "/status/304"]),
+    st.sampled_from(["GET", "HEAD", "POST"]),
+    st.floats(min_value=0, max_value=2),
+    st.one_of(st.none(), st.floats(min_value=0.1, max_value=3)),
+)
+"""Where to, how, after what pause, and when the client leaves."""
+
+
+@settings(max_examples=40, deadline=None)
+@given(moves=st.lists(MOVES, max_size=30), concurrency=st.integers(min_value=0, max_value=3))
+def test_whatever_happens_every_slot_and_every_count_is_given_back(
+    moves: list[tuple[str, str, float, float | None]], concurrency: int
+) -> None:
+    async def one(running: Stage, target: str, method: str, leaves: float | None) -> None:
+        asking = running.begin(request(target, CLOSE, method=method))
+        if leaves is not None:
+            await asyncio.sleep(leaves)
+            asking.cancel()
+        await asyncio.wait((asking,))
+
+    async def act(running: Stage) -> None:
+        proxy = running.server.proxy
+        asked = []
+        for target, method, pause, leaves in moves:
+            asked.append(asyncio.create_task(one(running, target, method, leaves)))
+            await asyncio.sleep(pause)
+        await asyncio.gather(*asked)
+        await asyncio.sleep(10)
+        assert proxy.stats.in_flight == 0
+        assert proxy.metrics.total == sum(proxy.metrics.responses.values()) == len(moves)
+        if proxy.breaker is not None:
+            assert (proxy.breaker.statistics().running, proxy.breaker.statistics().waiting) == (0, 0)
+
+    on_stage(act, container_concurrency=concurrency, revision_timeout_seconds=4, revision_idle_timeout_seconds=3)
 
 
 @pytest.mark.parametrize(
