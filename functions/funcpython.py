@@ -17,12 +17,12 @@ import inspect
 import os
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final, Literal, cast
 
 from upwell.functions.asgi import Message, Receive, Scope, Send
-from upwell.functions.cloudevent import event_reader
-from upwell.functions.errors import InvalidEvent, InvalidFunction, InvalidResult
+from upwell.functions.caller import Disconnected
+from upwell.functions.errors import InvalidFunction, InvalidInput, InvalidResult
 from upwell.functions.funcyaml import Invoke
 from upwell.functions.lifespan import serve_other
 from upwell.functions.response import send_response, send_text
@@ -31,7 +31,6 @@ from upwell.functions.signature import is_cloudevent
 LIVENESS: Final = "/health/liveness"
 READINESS: Final = "/health/readiness"
 
-_EVENT_BYTES_LIMIT = 64 * 1024 * 1024
 _ASGI = ("scope", "receive", "send")
 
 
@@ -55,7 +54,7 @@ class FunctionApplication:
         self._invoke = invoke
         self._instance: Any = None
         self._handle: Callable[..., Any] | None = None
-        self._read_event: Callable[[Any, bytes], Any] | None = None
+        self._read_event: Callable[[Scope, Receive], Awaitable[Any]] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -85,7 +84,9 @@ class FunctionApplication:
                 hint="Return an object with such a method, or give the function another name than new.",
             )
         if (self._invoke or _guess_invoke(self._target, handle)) == "cloudevent":
-            self._read_event = event_reader(_event_class(handle))
+            from upwell.functions.subjects import event_subject
+
+            self._read_event = event_subject(_event_class(handle))
         self._handle = cast(Callable[..., Any], handle)
         return self._handle
 
@@ -109,14 +110,13 @@ class FunctionApplication:
     async def _handle_event(self, handle: Callable[..., Any], scope: Scope, receive: Receive, send: Send) -> None:
         assert self._read_event is not None
         try:
-            body = await _read_body(receive)
-            if body is None:
-                return
-            scope["event"] = self._read_event(scope["headers"], body)
-        except InvalidEvent as error:
+            scope["event"] = (await self._read_event(scope, receive)).value
+        except Disconnected:
+            return
+        except InvalidInput as error:
             await send_text(send, error.status, f"Bad Request: this function takes CloudEvents: {error.what}\n")
             return
-        await handle(scope, _Replay(body, receive), EventSender(send))
+        await handle(scope, receive, EventSender(send))
 
 
 class EventSender:
@@ -147,36 +147,6 @@ class EventSender:
     async def _answer(self, headers: dict[str, str], body: bytes, status: int) -> None:
         encoded = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
         await send_response(self._send, status, [*encoded, (b"content-length", b"%d" % len(body))], body)
-
-
-class _Replay:
-    """A `receive` that begins with a body which was read already."""
-
-    def __init__(self, body: bytes, receive: Receive) -> None:
-        self._first: Message | None = {"type": "http.request", "body": body, "more_body": False}
-        self._receive = receive
-
-    async def __call__(self) -> Message:
-        message, self._first = self._first, None
-        return message if message is not None else await self._receive()
-
-
-class _TooLarge(InvalidEvent):
-    status = 413
-
-
-async def _read_body(receive: Receive) -> bytes | None:
-    """The whole request; None when the client left before. Raises _TooLarge."""
-    body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            return None
-        body += message.get("body", b"")
-        if len(body) > _EVENT_BYTES_LIMIT:
-            raise _TooLarge(f"the event is larger than {_EVENT_BYTES_LIMIT} bytes")
-        if not message.get("more_body", False):
-            return bytes(body)
 
 
 def _encode(event: Any, mode: Literal["structured", "binary"]) -> tuple[dict[str, str], bytes]:

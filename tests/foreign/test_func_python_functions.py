@@ -344,6 +344,6 @@ def test_application_that_was_loaded_is_served_as_it_is() -> None:
 
 
 def test_large_event_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("upwell.functions.funcpython._EVENT_BYTES_LIMIT", 10)
+    monkeypatch.setattr("upwell.functions.subjects.BODY_BYTES_LIMIT", 10)
     response: httpx.Response = answer(constructor(Replies), "POST", content=b'"aaaaaaaaaa"', headers=JSON)
     assert response.status_code == 413

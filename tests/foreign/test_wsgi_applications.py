@@ -275,10 +275,13 @@ def test_file_is_sent_by_its_wrapper_and_closed(tmp_path: Path) -> None:
 
 
 async def exchange(application: object, client: Client) -> asyncio.Task[None]:
-    """The request of a client under way."""
-    made = foreign_application(application, ThreadPool(2), "")
+    """The request of a client under way; its thread ends with it."""
+    pool = ThreadPool(2)
+    made = foreign_application(application, pool, "")
     assert made is not None
-    return asyncio.ensure_future(_as_coroutine(made, client))
+    under_way = asyncio.ensure_future(_as_coroutine(made, client))
+    under_way.add_done_callback(lambda _: pool.close())
+    return under_way
 
 
 async def _as_coroutine(application: Any, client: Client) -> None:
