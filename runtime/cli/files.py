@@ -76,5 +76,6 @@ def _has_none(data: dict[str, Any]) -> bool:
 
 
 def fault_lines(manifests: Sequence[Manifest], faults: Sequence[FieldFault]) -> list[str]:
-    """Each fault as `file:line: field: message`."""
-    return [f"{manifests[fault.index].where(fault.path)}: {fault.message}" for fault in faults]
+    """Each fault as `file:line: field: message`, in the order of the lines."""
+    ordered = sorted(faults, key=lambda fault: (fault.index, manifests[fault.index].line(fault.path)))
+    return [f"{manifests[fault.index].where(fault.path)}: {fault.message}" for fault in ordered]

@@ -110,9 +110,8 @@ def _request(given: _Given) -> _Request:
     if given.event is not None:
         headers = [*_event_headers(given.event, given), *headers]
     elif given.subject or given.identity or given.extensions:
-        raise InvalidSettings(
-            "says something of an event, and there is none", where="--subject, --id, --extension"
-        )
+        where = "--subject, --id, --extension"
+        raise InvalidSettings("there is no event to say this of", where=where, hint="Give --event.")
     named = {name.lower() for name, _ in headers}
     if body is not None and "content-type" not in named:
         headers.append(("Content-Type", _content_type(body)))
