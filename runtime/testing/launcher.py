@@ -9,6 +9,7 @@ import asyncio
 import socket
 from collections.abc import Callable, Mapping
 
+from upwell.autoscaler.stats import Reporter
 from upwell.functions.errors import Unavailable
 from upwell.runtime.cluster.processes import ProcessObserver
 from upwell.runtime.host.process import ExitStatus, exit_status
@@ -50,6 +51,11 @@ class FakeProcess:
         if not self.has_ended:
             self.is_ready = True
             self._observer.ready(self, phases or {"fork": 1.0, "start": 2.0})
+
+    def report(self) -> None:
+        """Report, as a replica whose loop is not blocked does each second."""
+        reporter = Reporter(self.template.source.revision, self.name, 0.0)
+        self._observer.report(self, reporter.report(1.0))
 
     def be_unhealthy(self, reason: str = "its liveness probe failed") -> None:
         """Say that the liveness probe has failed."""

@@ -6,6 +6,7 @@ import asyncio
 import json
 import stat
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -124,7 +125,8 @@ def test_a_program_that_takes_too_long_is_answered_for(tmp_path: Path, limit: st
 
     async def main() -> None:
         async with hosting(tmp_path) as host:
-            running = await serving(host, program(tmp_path / "p", text, **{limit: 0.2}))
+            source = replace(program(tmp_path / "p", text), **{limit: 0.2})  # type: ignore[arg-type]  # all floats
+            running = await serving(host, source)
             answer = await running.get()
             assert (answer.status, answer.body) == (504, b"request timeout")
 
