@@ -125,3 +125,11 @@ def test_django_project_is_found_and_served(tmp_path: Path) -> None:
     finally:
         for name in [each for each in sys.modules if each.startswith("django")]:
             del sys.modules[name]
+
+
+def test_hooks_are_not_taken_for_the_function(tmp_path: Path) -> None:
+    source = (
+        "from upwell.functions.sdk import on_start, on_stop\n"
+        "@on_start\ndef connect(): ...\n@on_stop\ndef disconnect(): ...\ndef greet(): return 'Hello'\n"
+    )
+    assert deployed(tmp_path / "site", {"main.py": source}).__name__ == "greet"
