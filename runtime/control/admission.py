@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
@@ -21,16 +21,20 @@ from upwell.autoscaler.spec import AutoscalerConfig
 from upwell.functions.api.core import ConfigMap, Namespace
 from upwell.functions.api.meta import Fault, faults, field_path
 from upwell.functions.api.serving import Defaults, Service, with_defaults
-from upwell.functions.errors import InvalidFunction, InvalidInput
+from upwell.functions.errors import InvalidFunction
 from upwell.runtime.cluster.interface import Manifest, ObjectKey
-from upwell.runtime.cluster.kinds import NAMESPACE, SERVICE, type_of
+from upwell.runtime.cluster.kinds import NAMESPACE, type_of
 from upwell.runtime.cluster.reference import SOURCE_ANNOTATION, SourceReference, read_reference
+from upwell.runtime.control.admitted import SET_BY_PLATFORM, Admitted, Declared, Refused
 from upwell.runtime.control.config import CONFIG_MAPS, CONFIG_NAMESPACE, ConfigLayers, check_config_map
 from upwell.runtime.control.honoured import not_honoured
+from upwell.runtime.control.settling import settle
 
 SIZE_LIMIT: Final = 1024 * 1024
 """Bytes of one object as JSON: what a cluster's API server takes at the least."""
 DEPTH_LIMIT: Final = 100
+
+__all__ = ["AdmissionContext", "Admitted", "Declared", "Refused", "admit", "key_of", "settle", "validate"]
 
 _MODELS: Final[Mapping[tuple[str, str], type[BaseModel]]] = {
     ("serving.knative.dev/v1", "Service"): Service,
@@ -38,33 +42,9 @@ _MODELS: Final[Mapping[tuple[str, str], type[BaseModel]]] = {
     ("v1", "Namespace"): Namespace,
 }
 _TAKEN: Final = "Service (serving.knative.dev/v1), ConfigMap (v1) and Namespace (v1)"
-_SET_BY_PLATFORM: Final = (
-    "uid",
-    "resourceVersion",
-    "generation",
-    "creationTimestamp",
-    "deletionTimestamp",
-    "deletionGracePeriodSeconds",
-    "managedFields",
-    "selfLink",
-)
 _TEMPLATE_ANNOTATIONS: Final = ("spec", "template", "metadata", "annotations")
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-
-Action = Literal["created", "configured", "unchanged"]
-
-
-class Refused(InvalidInput):
-    """A manifest that the platform does not take. `faults` are in the order of their fields."""
-
-    def __init__(self, index: int, found: Iterable[Fault]) -> None:
-        first, *others = found
-        hint = "\n  ".join(f"{fault.field}: {fault.message}" for fault in others)
-        super().__init__(first.message, where=first.field, hint=hint)
-        self.index = index
-        """Which manifest of the batch."""
-        self.faults = (first, *others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,30 +56,6 @@ class AdmissionContext:
     layers: ConfigLayers = field(default_factory=ConfigLayers)
     sources: Mapping[str, str] = field(default_factory=dict)
     """The annotation that says what runs it, by image."""
-
-
-@dataclass(frozen=True, slots=True)
-class Declared:
-    """A manifest that may be stored: complete, and rid of what is the platform's to say."""
-
-    manifest: Manifest
-    warnings: tuple[str, ...]
-
-    @property
-    def image(self) -> str | None:
-        """The image of a Service."""
-        if type_of(self.manifest) != SERVICE:
-            return None
-        return str(self.manifest["spec"]["template"]["spec"]["containers"][0]["image"])
-
-
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    """An object as it is to be stored, and what that does."""
-
-    manifest: Manifest
-    action: Action
-    warnings: tuple[str, ...]
 
 
 def admit(manifest: object, existing: Manifest | None, context: AdmissionContext, *, index: int = 0) -> Admitted:
@@ -168,7 +124,7 @@ def _own_part(manifest: dict[str, Any]) -> dict[str, Any]:
     own = {name: value for name, value in manifest.items() if name != "status"}
     metadata = own.get("metadata")
     if isinstance(metadata, dict):
-        own["metadata"] = {name: value for name, value in metadata.items() if name not in _SET_BY_PLATFORM}
+        own["metadata"] = {name: value for name, value in metadata.items() if name not in SET_BY_PLATFORM}
         if not metadata.get("namespace"):
             own["metadata"].pop("namespace", None)
     return own
@@ -247,81 +203,3 @@ def _declared_config_map(config_map: ConfigMap, context: AdmissionContext, index
     if findings.faults:
         raise Refused(index, [Fault(("data", key), what) for key, what in findings.faults.items()])
     return Declared(declared, tuple(findings.warnings))
-
-
-# The manifest beside what is stored
-
-
-def settle(declared: Declared, existing: Manifest | None, source: str | None, *, index: int = 0) -> Admitted:
-    """What is to be stored in the place of `existing`.
-
-    `source` is the annotation that says what runs a Service's image now; None keeps the one that the manifest, or
-    the stored Service with the same image, has. Raises Refused with `index` for a template that changes while the
-    name given to its revision stays.
-    """
-    manifest = declared.manifest
-    if type_of(manifest) == SERVICE:
-        _set_source(manifest, existing, source)
-    if existing is None:
-        return Admitted(manifest, "created", declared.warnings)
-    if type_of(manifest) == SERVICE:
-        _check_revision_name(manifest, existing, index)
-    action: Action = "unchanged" if _declares(manifest) == _declares(existing) else "configured"
-    kept = existing["metadata"]
-    held = {name: kept[name] for name in (*_SET_BY_PLATFORM, "finalizers", "ownerReferences") if name in kept}
-    merged = {**held, **manifest["metadata"]}
-    # Written over whatever the platform noted meanwhile: a manifest names no version that it was made from.
-    merged.pop("resourceVersion", None)
-    status = {"status": existing["status"]} if "status" in existing else {}
-    return Admitted({**manifest, "metadata": merged, **status}, action, declared.warnings)
-
-
-def _declares(manifest: Manifest) -> tuple[object, ...]:
-    metadata = manifest["metadata"]
-    fields = tuple(manifest.get(name) or {} for name in ("spec", "data", "binaryData", "immutable"))
-    return (*fields, metadata.get("labels") or {}, metadata.get("annotations") or {})
-
-
-def _set_source(manifest: Manifest, existing: Manifest | None, source: str | None) -> None:
-    template = manifest["spec"]["template"]
-    annotations = template.get("metadata", {}).get("annotations", {})
-    if source is None:
-        source = annotations.get(SOURCE_ANNOTATION) or _kept_source(manifest, existing)
-    if source is not None:
-        metadata = template.get("metadata", {})
-        template["metadata"] = {**metadata, "annotations": {**annotations, SOURCE_ANNOTATION: source}}
-
-
-def _kept_source(manifest: Manifest, existing: Manifest | None) -> str | None:
-    if existing is None:
-        return None
-    before, after = existing["spec"]["template"], manifest["spec"]["template"]
-    if before["spec"]["containers"][0]["image"] != after["spec"]["containers"][0]["image"]:
-        return None
-    kept: str | None = before.get("metadata", {}).get("annotations", {}).get(SOURCE_ANNOTATION)
-    return kept
-
-
-def _check_revision_name(manifest: Manifest, existing: Manifest, index: int) -> None:
-    """A revision never changes: a given name stands for one template. One that nothing could run may get its
-    source, since it has never answered."""
-    before, after = existing["spec"]["template"], manifest["spec"]["template"]
-    name = after.get("metadata", {}).get("name")
-    if name is None or before.get("metadata", {}).get("name") != name:
-        return
-    if before == after or before == without_source(after):
-        return
-    what = "its source" if without_source(before) == without_source(after) else "the template"
-    message = f"{what} changed, but not the revision's name {name!r}: give it another, or none"
-    raise Refused(index, [Fault(("spec", "template", "metadata", "name"), message)])
-
-
-def without_source(template: Manifest) -> Manifest:
-    """A template as it is without the annotation that says what runs it."""
-    metadata = dict(template.get("metadata", {}))
-    annotations = {k: v for k, v in metadata.get("annotations", {}).items() if k != SOURCE_ANNOTATION}
-    metadata["annotations"] = annotations
-    if not annotations:
-        del metadata["annotations"]
-    rest = {name: value for name, value in template.items() if name != "metadata"}
-    return {**rest, "metadata": metadata} if metadata else rest

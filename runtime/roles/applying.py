@@ -19,16 +19,8 @@ from upwell.functions.project import bundle, locate
 from upwell.runtime.cluster.interface import Manifest, ObjectKey, ObjectStore
 from upwell.runtime.cluster.kinds import CONFIG_MAP, NAMESPACE, SERVICE
 from upwell.runtime.cluster.reference import SOURCE_ANNOTATION, CommandReference, SourceReference
-from upwell.runtime.control.admission import (
-    Action,
-    AdmissionContext,
-    Admitted,
-    Declared,
-    Refused,
-    key_of,
-    settle,
-    validate,
-)
+from upwell.runtime.control.admission import AdmissionContext, key_of, validate
+from upwell.runtime.control.admitted import Action, Admitted, Declared, Refused
 from upwell.runtime.control.config import ConfigLayers, platform_config
 from upwell.runtime.control.configmaps import config_data, stored_config_maps
 from upwell.runtime.control.images import (
@@ -38,6 +30,7 @@ from upwell.runtime.control.images import (
     parse_mapping,
     unmapped_message,
 )
+from upwell.runtime.control.settling import settle
 
 
 @dataclass(frozen=True, slots=True)

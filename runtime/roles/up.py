@@ -33,7 +33,8 @@ from upwell.runtime.control.configmaps import ConfigMapFollower, stored_config_m
 from upwell.runtime.control.follow import Follower
 from upwell.runtime.control.images import read_mappings
 from upwell.runtime.control.metrics import AutoscalerCollector
-from upwell.runtime.control.serving import ServingController, ServingSettings
+from upwell.runtime.control.planning import ServingSettings
+from upwell.runtime.control.serving import ServingController
 from upwell.runtime.descriptors import raise_descriptor_limit
 from upwell.runtime.gateway.access_log import AccessLog
 from upwell.runtime.gateway.gateway import Gateway

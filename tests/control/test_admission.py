@@ -16,7 +16,7 @@ from upwell.functions.api.meta import field_path
 from upwell.functions.api.serving import Defaults
 from upwell.functions.manifest import load_manifests
 from upwell.runtime.cluster.interface import Manifest
-from upwell.runtime.cluster.reference import SOURCE_ANNOTATION, CommandReference
+from upwell.runtime.cluster.reference import SOURCE_ANNOTATION, CommandReference, SourceReference
 from upwell.runtime.control.admission import SIZE_LIMIT, AdmissionContext, Admitted, Refused, admit, key_of
 from upwell.runtime.control.config import ConfigLayers
 
@@ -301,6 +301,20 @@ def test_what_an_image_is_mapped_to_is_recorded_and_kept_for_as_long_as_the_imag
     assert source_of(with_source(service(), OTHER_SOURCE, stored(first))) == OTHER_SOURCE
     assert with_source(service(), OTHER_SOURCE, stored(first)).action == "configured"
     assert with_source(service(), SOURCE, stored(first)).action == "unchanged"
+
+
+def test_the_same_source_from_another_place_is_the_same() -> None:
+    def at(origin: str, digest: str) -> str:
+        return SourceReference(digest * 64, "main", None, origin).annotation()
+
+    first = with_source(service(), at("/one", "a"))
+    moved = with_source(service(), at("/other", "a"), stored(first))
+    assert (moved.action, source_of(moved)) == ("unchanged", at("/one", "a"))
+    edited = with_source(service(), at("/one", "b"), stored(first))
+    assert (edited.action, source_of(edited)) == ("configured", at("/one", "b"))
+    damaged = stored(first)
+    damaged["spec"]["template"]["metadata"]["annotations"][SOURCE_ANNOTATION] = "{"
+    assert with_source(service(), at("/one", "a"), damaged).action == "configured"
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ from upwell.runtime.control.config import ConfigLayers, PlatformConfig, platform
 from upwell.runtime.control.configmaps import ConfigMapFollower
 from upwell.runtime.control.domains import Domain, Domains
 from upwell.runtime.control.follow import Follower
-from upwell.runtime.control.serving import ServingController, ServingSettings
+from upwell.runtime.control.planning import ServingSettings
+from upwell.runtime.control.serving import ServingController
 from upwell.runtime.gateway.activator import RevisionLimits
 from upwell.runtime.gateway.routes import RouteTable
 from upwell.runtime.testing.clock import FakeClock

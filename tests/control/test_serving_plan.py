@@ -10,7 +10,7 @@ from upwell.runtime.cluster.interface import Manifest
 from upwell.runtime.control.conditions import find
 from upwell.runtime.control.domains import Domain, Domains
 from upwell.runtime.control.ingress import programmed_status
-from upwell.runtime.control.serving import (
+from upwell.runtime.control.planning import (
     Observed,
     ServingSettings,
     Verb,
