@@ -27,7 +27,7 @@ Action = Literal["created", "configured", "unchanged"]
 
 
 class Refused(InvalidInput):
-    """A manifest that the platform does not take. `faults` are in the order of their fields."""
+    """A manifest that the platform does not take. `faults` are in the order in which they were found."""
 
     def __init__(self, index: int, found: Iterable[Fault]) -> None:
         first, *others = found

@@ -114,6 +114,7 @@ class Follower:
             key = ObjectKey.of(manifest)
             if key in self._revisions:
                 self._revision_changed(key, manifest)
+            await asyncio.sleep(0)  # many of them leave room for requests
 
     async def _follow(self) -> None:
         async with contextlib.aclosing(self._objects.watch(REVISION, INGRESS)) as changes:
