@@ -20,7 +20,9 @@ from upwell.runtime.api.place import data_path, short_path
 from upwell.runtime.api.shapes import PREFIX, SOCKET, SYNCED, Outcome, PlatformInfo, error_from_json
 
 TIMEOUT_SECONDS: Final = 60.0
-"""For one answer. Applying a thousand manifests takes a third of it."""
+"""For one answer."""
+APPLY_SECONDS: Final = 300.0
+"""For that to a batch, whose sources are copied meanwhile: the largest may have 64 MiB each."""
 CUT_OFF: Final = "the platform ended the connection"
 LEAST_SECONDS: Final = 0.001
 """0 would mean not to wait at all, which is another error."""
@@ -69,7 +71,8 @@ class Client:
         Raises RefusedBatch with the fields at fault.
         """
         body = {"manifests": manifests, "images": images or {}, "dry_run": dry_run}
-        return [Outcome.from_json(each) for each in self._ask("POST", "/apply", body)["applied"]]
+        answer = self._ask("POST", "/apply", body, timeout=APPLY_SECONDS)
+        return [Outcome.from_json(each) for each in answer["applied"]]
 
     def get(self, kind: str, namespace: str, name: str) -> dict[str, Any]:
         """One object. Raises NotFound."""
@@ -124,14 +127,20 @@ class Client:
         return self._stream(f"/logs/{quote(namespace)}/{quote(service)}", query, None)
 
     def _ask(
-        self, method: str, path: str, body: object = None, query: Sequence[tuple[str, str]] = ()
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        query: Sequence[tuple[str, str]] = (),
+        timeout: float | None = None,
     ) -> dict[str, Any]:
-        connection = _UnixConnection(self.socket, self._timeout)
+        timeout = timeout or self._timeout
+        connection = _UnixConnection(self.socket, timeout)
         try:
             answer: dict[str, Any] = json.loads(self._send(connection, method, path, body, query).read())
             return answer
         except TimeoutError as error:
-            message = f"the platform did not answer within {self._timeout:g} s"
+            message = f"the platform did not answer within {timeout:g} s"
             raise Unavailable(message, where=str(self.socket)) from error
         except (http.client.HTTPException, OSError, ValueError) as error:
             raise Unavailable(CUT_OFF, where=str(self.socket)) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from typing import Any
@@ -13,7 +14,7 @@ import uvloop
 from upwell import __version__
 from upwell.runtime.api.place import data_path
 from upwell.runtime.api.server import ApiServer, bind_socket
-from upwell.runtime.api.shapes import PlatformInfo
+from upwell.runtime.api.shapes import SOCKET, PlatformInfo
 from upwell.runtime.cli.console import Replicas, RunConsole
 from upwell.runtime.cli.ending import first, stop_on_signals
 from upwell.runtime.cli.flags import read_settings, settings_flags
@@ -37,6 +38,8 @@ Examples:
 Then, from another terminal: upwell apply, get, describe, logs, invoke, delete.
 Exit codes: 0 ended by a signal; 1 it cannot run, such as a port or a directory in use; 2 the input is wrong.
 """
+
+_log = logging.getLogger("upwell.platform")
 
 
 @click.command(epilog=EXAMPLES)
@@ -99,6 +102,7 @@ async def _serve_interface(platform: Platform, console: UpConsole, clock: Clock,
     )
     interface = ApiServer(platform, info, clock)
     interface.start(bind_socket(platform.directory))
+    _log.info("taking commands", extra={"socket": str(platform.directory / SOCKET)})
     try:
         console.listening(info, len(await platform.objects.list(SERVICE)), platform.cluster)
         await first(stopping.wait(), platform.wait(), interface.wait())

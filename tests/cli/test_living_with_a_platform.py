@@ -3,6 +3,7 @@
 import http.client
 import json
 import signal
+import socket
 import stat
 import time
 from pathlib import Path
@@ -122,6 +123,47 @@ def test_a_second_platform_on_the_same_directory_is_refused(shell: Shell) -> Non
         assert str(platform.process.pid) in second.err
         assert str(shell.data) in second.err
         assert shell.run("get", "ksvc").code == 0, "the first one goes on"
+
+
+def test_a_directory_of_a_newer_version_is_refused(shell: Shell) -> None:
+    with shell.up():
+        pass
+    (shell.data / "version").write_text("99\n")
+    done = shell.run("up", "--port", "0", "--admin-port", "0")
+    assert done.code == 2
+    assert "99" in done.err
+    assert str(shell.data) in done.err
+
+
+@pytest.mark.parametrize("flag", ["--port", "--admin-port"])
+def test_a_port_in_use_is_named_and_leaves_the_directory_free(shell: Shell, flag: str) -> None:
+    other = "--admin-port" if flag == "--port" else "--port"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = shell.run("up", flag, str(port), other, "0")
+    assert done.code == 1
+    assert f"port {port} is used by another process" in done.err
+    assert not (shell.data / "api.sock").exists()
+    with shell.up() as platform:
+        assert platform.end() == 0
+
+
+def test_logs_may_be_json(shell: Shell) -> None:
+    with shell.started("up", "--port", "0", "--admin-port", "0", "--json-logs") as platform:
+        platform.wait_for('"message": "taking commands"')
+        shell.fine("deploy", "hello.py", "--wait")
+        shell.fine("invoke", "hello")
+        platform.wait_for(r'"access":"GET","host":"hello\.default\.localhost')
+        assert platform.end() == 0
+        assert all(json.loads(line) for line in platform.output.splitlines())
+
+
+def test_watches_and_logs_do_not_hold_up_the_end(shell: Shell) -> None:
+    with shell.up() as platform, shell.started("get", "ksvc", "-w") as watching:
+        watching.wait_for("No resources found")
+        begun = time.monotonic()
+        assert platform.end(signal.SIGTERM) == 0
+        assert time.monotonic() - begun < 5, "less than the drain's time"
 
 
 def test_nobody_else_may_enter_the_directory_or_the_socket(shell: Shell) -> None:
