@@ -26,12 +26,12 @@ def is_typed(kind: type) -> bool:
 
 def is_model(kind: type) -> bool:
     """Whether a class is a model of pydantic 2."""
-    return derives_from(kind, "pydantic", "BaseModel") and hasattr(kind, "model_dump_json")
+    return hasattr(kind, "model_dump_json") and derives_from(kind, "pydantic", "BaseModel")
 
 
 def is_struct(kind: type) -> bool:
     """Whether a class is a Struct of msgspec."""
-    return derives_from(kind, "msgspec", "Struct")
+    return hasattr(kind, "__struct_fields__") and derives_from(kind, "msgspec", "Struct")
 
 
 def encode_json(value: Any) -> bytes:
@@ -53,6 +53,8 @@ def encode_json(value: Any) -> bytes:
 def _plain(value: Any) -> Any:
     """What the standard encoder can write in place of a value that it cannot."""
     kind = type(value)
+    if dataclasses.is_dataclass(kind):
+        return {each.name: getattr(value, each.name) for each in dataclasses.fields(kind)}
     if isinstance(value, datetime | date | time):
         text = value.isoformat()
         return f"{text[:-6]}Z" if text.endswith("+00:00") else text
@@ -72,8 +74,6 @@ def _plain_object(value: Any, kind: type) -> Any:
         return value.model_dump(mode="json", by_alias=True)
     if is_struct(kind):
         return sys.modules["msgspec"].to_builtins(value)
-    if dataclasses.is_dataclass(kind):
-        return {each.name: getattr(value, each.name) for each in dataclasses.fields(kind)}
     raise TypeError(f"a {kind.__qualname__} has no JSON form")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -110,7 +111,7 @@ def write_batch(events: Iterable[tuple[Mapping[str, object], bytes]]) -> tuple[H
     Raises InvalidResult for an attribute that cannot be sent.
     """
     members = [_write_members(attributes, data) for attributes, data in events]
-    body = json.dumps(members, ensure_ascii=False, separators=(",", ":")).encode()
+    body = json.dumps(members, separators=(",", ":")).encode()  # in ASCII: data may hold half of a surrogate pair
     return [(b"content-type", BATCH), (b"content-length", b"%d" % len(body))], body
 
 
@@ -298,10 +299,25 @@ def _write_members(attributes: Mapping[str, object], data: bytes) -> dict[str, A
         try:
             text = data.decode()
             is_text = content_type is not None and not is_json(str(content_type))
-            members["data"] = text if is_text else json.loads(text)
+            members["data"] = text if is_text else _load_data(text)
         except (ValueError, RecursionError):
             members["data_base64"] = base64.b64encode(data).decode()
     return members
+
+
+def _load_data(text: str) -> Any:
+    """JSON that a member can hold and give back; ValueError for any other, which goes as base64."""
+    value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+    if value is None:
+        raise ValueError("null is no data")
+    return value
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(text)
+    return number
 
 
 def _sendable_text(name: str, value: object) -> str:

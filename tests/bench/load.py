@@ -18,11 +18,16 @@ LIMIT_SECONDS: Final = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where requests go: a port of 127.0.0.1, or a Unix socket when `path` is set; `host` is the Host field."""
+    """Where requests go: a port of 127.0.0.1, or a Unix socket when `path` is set; `host` is the Host field.
+
+    With `body`, the path of a file, they are POSTs of what it holds.
+    """
 
     host: str
     port: int = 80
     path: str | None = None
+    body: str | None = None
+    headers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,7 @@ class Load:
 
 
 class Generator(Protocol):
-    """Sends GET requests over keep-alive connections, one at a time on each."""
+    """Sends requests over keep-alive connections, one at a time on each."""
 
     name: str
     unix: bool
@@ -59,9 +64,10 @@ class H2load:
     def run(self, target: Target, requests: int, connections: int) -> Load:
         """Exactly `requests` requests."""
         base = f"unix:{target.path}" if target.path else f"http://127.0.0.1:{target.port}"
-        output = _output(
-            "h2load", "--h1", f"-n{requests}", f"-c{connections}", "-t1", "-B", base, f"http://{target.host}/"
-        )
+        sent = [f"--data={target.body}"] if target.body else []
+        sent += [f"--header={header}" for header in target.headers]
+        amount = (f"-n{requests}", f"-c{connections}", "-t1")
+        output = _output("h2load", "--h1", *amount, *sent, "-B", base, f"http://{target.host}/")
         seconds = re.search(r"finished in ([\d.]+)(us|ms|s|m)", output)
         good = re.search(r"status codes: (\d+) 2xx", output)
         if seconds is None or good is None:

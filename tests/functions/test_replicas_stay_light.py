@@ -8,11 +8,33 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = ("pydantic", "yaml", "starlette", "cloudevents", "numpy", "click", "rich", "anyio", "httpx")
+HEAVY = (
+    *("pydantic", "msgspec", "flask", "django", "fastapi", "functions_framework", "starlette", "cloudevents"),
+    *("yaml", "numpy", "click", "rich", "anyio", "httpx"),
+)
 
 NULLARY = "async def main(): return 'hello'"
 REQUEST = "async def main(request): return 'hello'"
 EVENT = "async def main(event): return None"
+TYPED = """
+from dataclasses import dataclass
+from upwell.functions.sdk import Context
+
+@dataclass
+class Order:
+    number: int
+
+def main(order: Order, ctx: Context): return order
+"""
+STRUCT = """
+import msgspec
+
+class Order(msgspec.Struct):
+    number: int
+
+def main(order: Order): return order
+"""
+STREAM = "async def main(): yield 'hello'"
 
 PROGRAM = """
 import sys
@@ -25,7 +47,14 @@ print(*sys.modules)
 
 @pytest.mark.parametrize(
     ("source", "needed"),
-    [(NULLARY, set()), (REQUEST, {"starlette", "anyio"}), (EVENT, {"cloudevents"})],
+    [
+        (NULLARY, set()),
+        (REQUEST, {"starlette", "anyio"}),
+        (EVENT, {"cloudevents"}),
+        (TYPED, set()),
+        (STRUCT, {"msgspec"}),
+        (STREAM, set()),
+    ],
 )
 def test_only_what_the_function_needs_is_imported(source: str, needed: set[str], tmp_path: Path) -> None:
     (tmp_path / "function.py").write_text(source)

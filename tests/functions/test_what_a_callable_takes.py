@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -20,6 +21,15 @@ from upwell.functions.signature import Kind, location, read_signature
 
 if TYPE_CHECKING:
     from cloudevents.core.v1.event import CloudEvent
+
+    from upwell.functions.sdk import Context
+
+
+@dataclass
+class Order:
+    """What a body may be."""
+
+    number: int
 
 
 class OwnRequest(Request):
@@ -90,6 +100,38 @@ def event_only_for_checkers(arrived: CloudEvent) -> str:
     return ""
 
 
+def events_only_for_checkers(arrived: list[CloudEvent]) -> str:
+    return ""
+
+
+def context_only_for_checkers(arrived: Context) -> str:
+    return ""
+
+
+def context_and_anything(ctx: Context, *arguments: Any, **options: Any) -> str:
+    return ""
+
+
+def typed_body(request: dict[str, str]) -> str:
+    return ""
+
+
+def optional_body(limit: int = 3, order: Order | None = None) -> str:
+    return ""
+
+
+async def typed_body_of_any_name(*, number: int) -> str:
+    return ""
+
+
+def streaming() -> Iterator[str]:
+    yield ""
+
+
+async def streaming_async() -> AsyncIterator[str]:
+    yield ""
+
+
 async def application(scope: Scope, receive: Receive, send: Send) -> None: ...
 
 
@@ -151,6 +193,14 @@ def passes_on(function: Callable[..., Any]) -> Callable[..., Any]:
         (named_any, Kind.REQUEST, False),
         (named_event, Kind.EVENT, False),
         (event_only_for_checkers, Kind.EVENT, False),
+        (events_only_for_checkers, Kind.EVENTS, False),
+        (typed_body, Kind.BODY, False),
+        (optional_body, Kind.BODY, False),
+        (typed_body_of_any_name, Kind.BODY, True),
+        (context_only_for_checkers, Kind.NULLARY, False),
+        (context_and_anything, Kind.NULLARY, False),
+        (streaming, Kind.NULLARY, False),
+        (streaming_async, Kind.NULLARY, True),
         (application, Kind.ASGI, True),
         (application_in_disguise, Kind.ASGI, True),
         (application_of_other_names, Kind.ASGI, True),
@@ -203,7 +253,7 @@ class ReadsNothing:
 def test_what_fits_nothing_is_refused_with_what_would_fit(target: object) -> None:
     with pytest.raises(InvalidFunction) as refused:
         read_signature(target)
-    for fitting in ("hello():", "Request", "CloudEvent", "app(scope, receive, send)"):
+    for fitting in ("hello():", "Request", "CloudEvent", "Context", "dataclass", "app(scope, receive, send)"):
         assert fitting in refused.value.hint
 
 

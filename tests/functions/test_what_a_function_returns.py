@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import enum
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +24,23 @@ from starlette.routing import Route
 from support.functions import answer, handler, request, run
 from upwell.functions.asgi import Message
 from upwell.functions.errors import InvalidResult, UpwellError
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    y: float
+
+
+class PointModel(pydantic.BaseModel):
+    x: int = pydantic.Field(serialization_alias="ex")
+
+
+class PointStruct(msgspec.Struct):
+    x: int
+
+
+ALL_POINTS = b'[{"x":1,"y":2.5},{"ex":1},{"x":1}]'
 
 
 class Colour(enum.StrEnum):
@@ -50,6 +71,21 @@ def returning(value: object) -> Callable[[], Awaitable[object]]:
         (None, 204, None, b""),
         (PlainTextResponse("made", 201), 201, "text/plain; charset=utf-8", b"made"),
         (JSONResponse({"a": 1}), 200, "application/json", b'{"a":1}'),
+        (bytearray(b"a"), 200, "application/octet-stream", b"a"),
+        (Point(1, 2.5), 200, "application/json", b'{"x":1,"y":2.5}'),
+        (PointModel(x=1), 200, "application/json", b'{"ex":1}'),
+        (PointStruct(1), 200, "application/json", b'{"x":1}'),
+        ([Point(1, 2.5), PointModel(x=1), PointStruct(1)], 200, "application/json", ALL_POINTS),
+        ({"at": datetime(2024, 2, 29, tzinfo=UTC)}, 200, "application/json", b'{"at":"2024-02-29T00:00:00Z"}'),
+        ({"of": {Colour.RED}}, 200, "application/json", b'{"of":["red"]}'),
+        (("made", 201), 201, "text/plain; charset=utf-8", b"made"),
+        (
+            ({"a": 1}, 400, {"Content-Type": "application/problem+json"}),
+            400,
+            "application/problem+json",
+            b'{"a":1}',
+        ),
+        ((None, 202), 202, None, b""),
     ],
 )
 def test_returned_value_becomes_the_response(
@@ -76,7 +112,24 @@ def test_any_json_value_comes_through_unchanged(value: dict[str, Any]) -> None:
     assert json.loads(answer(returning(value)).content) == value
 
 
-@pytest.mark.parametrize("value", [3, 1.5, True, object(), ("a", "b"), {1, 2}, {"a": object()}, [float("nan")]])
+@pytest.mark.parametrize(
+    "value",
+    [
+        3,
+        1.5,
+        True,
+        object(),
+        Point,
+        ("a", "b"),
+        ("a", 99),
+        ("a", 204),
+        ("a", 200, 3),
+        (3, 200),
+        {1, 2},
+        {"a": object()},
+        [float("nan")],
+    ],
+)
 def test_other_values_raise_and_send_nothing(value: object) -> None:
     sent: list[Message] = []
     with handler(returning(value)) as adapted, pytest.raises(InvalidResult) as raised:
