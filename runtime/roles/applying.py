@@ -162,6 +162,6 @@ def _keep(mapping: Mapped, bundles: Path) -> str:
     try:
         kept = bundle(project, bundles)
     except OSError as error:
-        what = f"the source cannot be kept: {error.strerror}"
+        what = f"the source cannot be kept: {error.strerror or error}"
         raise Unavailable(what, where=mapping.path, hint=f"It is copied to {bundles}.") from error
     return SourceReference(kept.digest, project.module, project.attribute, str(project.root)).annotation()

@@ -115,6 +115,18 @@ def test_nothing_of_a_batch_is_applied_when_one_manifest_or_mapping_is_wrong(tmp
     run(scenario())
 
 
+def test_a_source_that_there_is_no_room_for_is_told_of_and_nothing_is_applied(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with platform(tmp_path) as on:
+            (tmp_path / "bundles").write_text("in the way")
+            with pytest.raises(Unavailable, match="the source cannot be kept: ") as raised:
+                await on.apply([service()], images={"app": source(tmp_path)})
+            assert str(tmp_path / "bundles") in raised.value.hint
+            assert await on.objects.list(SERVICE) == []
+
+    run(scenario())
+
+
 def test_a_dry_run_says_what_would_happen_and_leaves_nothing(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with platform(tmp_path) as on:
