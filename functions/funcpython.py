@@ -15,22 +15,27 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
+import re
 import sys
 import types
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any, Final, Literal, cast
 
 from upwell.functions.asgi import Message, Receive, Scope, Send
 from upwell.functions.caller import Disconnected
 from upwell.functions.errors import InvalidFunction, InvalidInput, InvalidResult
-from upwell.functions.funcyaml import Invoke
 from upwell.functions.lifespan import serve_other
 from upwell.functions.response import send_response, send_text
 from upwell.functions.signature import is_cloudevent
 
+Invoke = Literal["http", "cloudevent"]
+
+FUNCTION_FILE: Final = "func.yaml"
 LIVENESS: Final = "/health/liveness"
 READINESS: Final = "/health/readiness"
 
+_INVOKE = re.compile(r"^invoke:\s*[\"']?(\w+)", re.MULTILINE)
 _ASGI = ("scope", "receive", "send")
 
 
@@ -41,6 +46,19 @@ def is_func_python(target: object) -> bool:
     parameters = inspect.signature(target).parameters.values()
     required = tuple(each.name.strip("_") for each in parameters if each.default is inspect.Parameter.empty)
     return (target.__name__, required) in (("new", ()), ("handle", _ASGI))
+
+
+def read_invoke(root: Path) -> Invoke | None:
+    """How the function in `root` is invoked; None when there is no `func.yaml`.
+
+    Read from the text: in the block style that `func` writes, a field at the top begins a line and is no other
+    field's, and so a replica needs no YAML parser for the one thing that it has to know.
+    """
+    file = root / FUNCTION_FILE
+    if not file.is_file():
+        return None
+    found = _INVOKE.search(file.read_text(errors="replace"))
+    return "cloudevent" if found and found[1] == "cloudevent" else "http"
 
 
 class FunctionApplication:
@@ -55,6 +73,10 @@ class FunctionApplication:
         self._instance: Any = None
         self._handle: Callable[..., Any] | None = None
         self._read_event: Callable[[Scope, Receive], Awaitable[Any]] | None = None
+        if invoke == "cloudevent" or (invoke is None and "cloudevents" in sys.modules):
+            importlib.import_module("upwell.functions.subjects")  # now, and not in each replica
+        if target.__name__ == "handle":
+            self._prepare()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -1,6 +1,6 @@
 """`func.yaml`, the file that Knative's `func` keeps beside a function: what of it matters where no image is built.
 
-That is its name, its runtime, how it is invoked, and the variables of `run.envs` (of `envs` in older files). A
+That is its name, its runtime, and the variables of `run.envs` (of `envs` in older files). A
 variable that is to come from a Secret or ConfigMap of a cluster has no value here and is named, for the caller to
 tell. What configures builds and deployments is left alone.
 """
@@ -12,15 +12,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any
 
 from upwell.functions.errors import InvalidFunction, InvalidManifest
+from upwell.functions.funcpython import FUNCTION_FILE
 
-NAME: Final = "func.yaml"
-
-Invoke = Literal["http", "cloudevent"]
-
-_INVOKE = re.compile(r"^invoke:\s*[\"']?(\w+)", re.MULTILINE)
 _LOCAL = re.compile(r"\{\{\s*env:(\w+)\s*\}\}")
 _CLUSTER = re.compile(r"\{\{\s*(secret|configMap):")
 
@@ -34,25 +30,12 @@ class FunctionFile:
     unset: tuple[str, ...]
 
 
-def read_invoke(root: Path) -> Invoke | None:
-    """How the function in `root` is invoked; None when there is no `func.yaml`.
-
-    Read from the text: in the block style that `func` writes, a field at the top begins a line and is no other
-    field's, and so a replica needs no YAML parser for the one thing that it has to know.
-    """
-    file = root / NAME
-    if not file.is_file():
-        return None
-    found = _INVOKE.search(file.read_text(errors="replace"))
-    return "cloudevent" if found and found[1] == "cloudevent" else "http"
-
-
 def read_function_file(root: Path, variables: Mapping[str, str] = os.environ) -> FunctionFile | None:
     """The `func.yaml` in `root`, None when there is none; `variables` are those that its values may refer to.
 
     Raises InvalidFunction for what is no such file, for another language's, and for a variable that is not there.
     """
-    file = root / NAME
+    file = root / FUNCTION_FILE
     if not file.is_file():
         return None
     content = _parse(file)

@@ -25,8 +25,7 @@ from typing import Any, ClassVar, cast
 
 from upwell.functions import eventalias, framework
 from upwell.functions.errors import InvalidFunction
-from upwell.functions.funcpython import FunctionApplication, is_func_python
-from upwell.functions.funcyaml import read_invoke
+from upwell.functions.funcpython import FunctionApplication, is_func_python, read_invoke
 from upwell.functions.picking import named, pick
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from upwell.functions.errors import InvalidFunction
-from upwell.functions.funcyaml import read_function_file, read_invoke
+from upwell.functions.funcpython import read_invoke
+from upwell.functions.funcyaml import read_function_file
 from upwell.functions.project import Project, locate
 
 WRITTEN = """\
