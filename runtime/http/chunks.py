@@ -13,6 +13,10 @@ from upwell.runtime.http.messages import Headers
 # Sixteen digits would be a chunk of exabytes. Extensions: printable, no control characters, no bare CR or LF.
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
 _MAX_SIZE_LINE = 256
+
+LARGE = 16_384
+"""Bytes from which on a copy costs more than a further piece."""
+
 _TRAILER = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)")
 
 
@@ -39,6 +43,11 @@ class ChunkedReader:
 
         The left-over is to be given again in front of what comes next. Raises MalformedChunks.
         """
+        parts, rest = self.decode_parts(data)
+        return (parts[0] if len(parts) == 1 else b"".join(parts)), rest
+
+    def decode_parts(self, data: bytes) -> tuple[list[bytes], bytes]:
+        """The same with the decoded bytes as they lie in their chunks: large ones need not be put together."""
         parts: list[bytes] = []
         position = 0
         while not self.ended:
@@ -56,7 +65,9 @@ class ChunkedReader:
                 break
             self._take_line(data[position:line_end])
             position = line_end + 2
-        return (parts[0] if len(parts) == 1 else b"".join(parts)), data[position:]
+        if len(parts) > 1 and len(data) < LARGE:
+            parts = [b"".join(parts)]
+        return parts, data[position:]
 
     def _line(self, data: bytes, position: int) -> int:
         """Where the line that starts at `position` ends, or -1 while its end is not there."""
@@ -96,6 +107,11 @@ class ChunkedReader:
         if match is None or self._limit < 0 or len(self.trailers) >= self._max_trailers:
             raise MalformedChunks("malformed trailer")
         self.trailers.append((match[1].lower(), match[2].rstrip(b" \t")))
+
+
+def chunk_lines(data: bytes) -> tuple[bytes, bytes, bytes]:
+    """One chunk as pieces to be written one after another, of which the large one is not copied."""
+    return b"%x\r\n" % len(data), data, b"\r\n"
 
 
 def encode_chunk(data: bytes) -> bytes:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from upwell.functions.errors import InvalidInput
-from upwell.runtime.http.chunks import encode_chunk
+from upwell.runtime.http.chunks import LARGE, chunk_lines, encode_chunk
 from upwell.runtime.http.messages import (
     STATUS_LINES,
     BodyFraming,
@@ -214,6 +214,10 @@ class Exchange:
     def write(self, data: bytes) -> None:
         """The next bytes of the body. Never blocks: a sink is told to pause when the client does not keep up."""
         if not self.finished and data:
+            if self._chunked and len(data) >= LARGE:
+                self.bytes_sent += len(data)
+                self._connection.write_lines(chunk_lines(data))
+                return
             encoded = self._encode(data)
             if encoded:
                 self._connection.write(encoded)

@@ -21,7 +21,7 @@ import asyncio
 import enum
 from typing import NamedTuple, Protocol, Self
 
-from upwell.runtime.http.chunks import encode_chunk
+from upwell.runtime.http.chunks import LARGE, chunk_lines, encode_chunk
 from upwell.runtime.http.exchange import Exchange
 from upwell.runtime.http.messages import (
     HOP_BY_HOP,
@@ -325,7 +325,12 @@ class Forwarding:
 
     def data(self, data: bytes) -> None:
         if self._connection is not None:
-            self._connection.write(encode_chunk(data) if self._chunked else data)
+            if not self._chunked:
+                self._connection.write(data)
+            elif len(data) >= LARGE:
+                self._connection.write_lines(chunk_lines(data))
+            else:
+                self._connection.write(encode_chunk(data))
 
     def end(self, trailers: Headers) -> None:
         """Trailer fields of a request end here: nothing says that the back end would take them."""

@@ -138,7 +138,7 @@ class RequestReader:
         """Decoded bytes of the body that are there by now; sets `body_ended` with its last. Raises Refused."""
         data = self._rest
         if self._chunks is not None:
-            return self._chunked_body(self._chunks, data)
+            return b"".join(self._chunked_body(self._chunks, data))
         if len(data) <= self._remaining:
             self._rest = b""
         else:
@@ -148,9 +148,16 @@ class RequestReader:
         self.body_ended = self._remaining == 0
         return data
 
-    def _chunked_body(self, chunks: ChunkedReader, data: bytes) -> bytes:
+    def body_parts(self) -> list[bytes]:
+        """The same as `body`, in pieces; none is empty."""
+        if self._chunks is not None:
+            return self._chunked_body(self._chunks, self._rest)
+        data = self.body()
+        return [data] if data else []
+
+    def _chunked_body(self, chunks: ChunkedReader, data: bytes) -> list[bytes]:
         try:
-            decoded, self._rest = chunks.decode(data)
+            decoded, self._rest = chunks.decode_parts(data)
         except MalformedChunks as error:
             raise Refused(400, str(error)) from None
         if chunks.ended:

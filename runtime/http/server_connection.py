@@ -15,6 +15,7 @@ import asyncio
 import logging
 import math
 import select
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, cast
 
 from upwell.runtime.http.exchange import Exchange
@@ -153,6 +154,7 @@ class ServerConnection(asyncio.Protocol):
         if not exchange.body_complete:
             return False
         if exchange.switched:
+            self._half_closed = True
             exchange.side_ended()
             return self._exchange is exchange
         if _hung_up(self._transport):
@@ -264,15 +266,15 @@ class ServerConnection(asyncio.Protocol):
     def _read_body(self, exchange: Exchange) -> None:
         reader = self._reader
         try:
-            data = reader.body()
+            parts = reader.body_parts()
         except Refused as refused:
             self._refuse(refused)
             return
-        if data:
+        for data in parts:
             self.expecting = False
             exchange.body_arrived(data)
-        if exchange.finished:
-            return
+            if exchange.finished:
+                return
         if reader.body_ended:
             self._deadline = math.inf
             exchange.body_arrived_whole(reader.trailers)
@@ -290,6 +292,9 @@ class ServerConnection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         self._transport.write(data)
+
+    def write_lines(self, lines: Iterable[bytes]) -> None:
+        self._transport.writelines(lines)
 
     def pause_body(self) -> None:
         self._deadline = math.inf
@@ -402,7 +407,7 @@ class ServerConnection(asyncio.Protocol):
         self._unsent = self._transport.get_write_buffer_size()
         self._unsent_until = now + self.settings.write_timeout
         self._set_deadline(now + self.settings.linger)
-        if not unread or not self._transport.can_write_eof():
+        if not unread or self._half_closed or not self._transport.can_write_eof():
             self._transport.close()
             return
         self._transport.write_eof()

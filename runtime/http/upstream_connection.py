@@ -11,11 +11,12 @@ import asyncio
 import contextlib
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol, cast
 
 import httptools
 
+from upwell.runtime.http.chunks import ChunkedReader, MalformedChunks
 from upwell.runtime.http.messages import (
     HOP_BY_HOP,
     Headers,
@@ -87,6 +88,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_bodiless",
+        "_chunk_rest",
+        "_chunks",
         "_complete",
         "_fields",
         "_head",
@@ -110,6 +113,7 @@ class UpstreamConnection(asyncio.Protocol):
         "reading_paused",
         "served",
         "write",
+        "write_lines",
     )
 
     def __init__(self, pool: UpstreamPool) -> None:
@@ -119,6 +123,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._bodiless = False
         self.reading_paused = False
         self.write: Callable[[bytes], None]
+        self.write_lines: Callable[[Iterable[bytes]], None]
         self.closed = False
         self.idle_since = 0.0
         self.served = 0
@@ -145,6 +150,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._open_ended = False
         # Bytes that need no parsing: what is to come of a body with a length, or all when only its end can end it.
         self._left: float = 0
+        # What reads the chunks of an answer of several packets, and the start of a line of them.
+        self._chunks: ChunkedReader | None = None
+        self._chunk_rest = b""
         self.announced = b""
 
     # What its user calls.
@@ -217,6 +225,7 @@ class UpstreamConnection(asyncio.Protocol):
         # uvloop's transports are no subclass of asyncio's.
         self._transport = cast(asyncio.Transport, transport)
         self.write = self._transport.write
+        self.write_lines = self._transport.writelines
         self._transport.set_write_buffer_limits(high=self._pool.settings.write_high_water)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -274,6 +283,9 @@ class UpstreamConnection(asyncio.Protocol):
         if self._left:
             self._pass_on(user, data)
             return
+        if self._chunks is not None:
+            self._pass_chunks(user, self._chunks, data)
+            return
         had_head = self._head is not None
         try:
             self._parser.feed_data(data)
@@ -297,7 +309,7 @@ class UpstreamConnection(asyncio.Protocol):
             body = parts[0] if len(parts) == 1 else b"".join(parts)
             parts.clear()
         if not had_head:
-            self._deliver_head(user, body)
+            self._deliver_head(user, body, data)
         elif body or self._complete:
             user.answer_data(body, self._complete)
 
@@ -319,7 +331,35 @@ class UpstreamConnection(asyncio.Protocol):
         self._switched = True
         user.switched(self._fields, data)
 
-    def _deliver_head(self, user: User, body: bytes) -> None:
+    def _pass_chunks(self, user: User, chunks: ChunkedReader, data: bytes) -> None:
+        if self._chunk_rest:
+            data = self._chunk_rest + data
+        try:
+            parts, self._chunk_rest = chunks.decode_parts(data)
+        except MalformedChunks as error:
+            self._break(f"malformed answer: {error}")
+            return
+        if not chunks.ended:
+            for part in parts:
+                if self._user is user:
+                    user.answer_data(part, False)
+            return
+        self._complete = True
+        self._surplus = self._chunk_rest != b""
+        self._fields = chunks.trailers
+        user.answer_data(b"".join(parts), True)
+
+    def _read_chunks(self, data: bytes) -> None:
+        """Read the chunks without the parser from now on, which copies less, if they surely begin in `data`."""
+        if self._head_bytes == 0 and data[9:12] == b"%d" % self._status:
+            settings = self._pool.settings
+            chunks = ChunkedReader(settings.max_header_bytes, settings.max_headers)
+            with contextlib.suppress(MalformedChunks):  # the parser will find the same
+                _, self._chunk_rest = chunks.decode_parts(data[data.index(b"\r\n\r\n") + 4 :])
+                self._chunks = chunks
+                self._parser_behind = True
+
+    def _deliver_head(self, user: User, body: bytes, data: bytes) -> None:
         headers: Headers = []
         length: int | None = None
         coding: bytes | None = None
@@ -356,6 +396,8 @@ class UpstreamConnection(asyncio.Protocol):
             if not self._complete and coding is None:
                 self._left = math.inf if length is None else length - len(body)
                 self._parser_behind = True
+            elif not self._complete:
+                self._read_chunks(data)
         user.answer(self._status, headers, length, body, self._complete)
 
     def _break(self, cause: str) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from . import autoscaler, burst, cold_start, deployed, handlers, memory, reload, request_cpu, sidecar
+from . import autoscaler, burst, cold_start, deployed, handlers, memory, reload, request_cpu, sidecar, streaming
 from .machine import describe
 from .plan import Effort, Plan
 from .table import Result, render, to_json
@@ -26,6 +26,7 @@ BENCHMARKS: Final[dict[str, Callable[[Plan], Result]]] = {
     "deployed": deployed.run,
     "handlers": handlers.run,
     "sidecar": sidecar.run,
+    "streaming": streaming.run,
     "reload": reload.run,
 }
 EXIT_GOAL_MISSED: Final = 1

@@ -91,8 +91,8 @@ async def connected(path: Path, data: bytes = b"") -> Peer:
     return peer
 
 
-def websocket(path: Path, uri: str = "ws://function.test/ws") -> unix_connect:
-    return unix_connect(str(path), uri)
+def websocket(path: Path) -> contextlib.AbstractAsyncContextManager[ClientConnection]:
+    return unix_connect(str(path), "ws://function.test/ws")
 
 
 METHODS = (b"BREW", b"get", b"GETX", b"PLAY", b"A", b"X" * 64, b"PROPFIND", b"!#$%&'*+-.^_`|~1")

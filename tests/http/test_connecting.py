@@ -54,6 +54,12 @@ class Waiter:
 
     def answer_data(self, data: bytes, ended: bool) -> None: ...
 
+    def switched(self, headers: Headers, data: bytes) -> None:
+        raise NotImplementedError
+
+    def side_ended(self) -> None:
+        raise NotImplementedError
+
     def lost(self, cause: str, malformed: bool) -> None: ...
 
     def pause_sending(self) -> None: ...

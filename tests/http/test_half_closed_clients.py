@@ -119,7 +119,8 @@ def test_a_waiting_client_that_left_is_noticed_and_one_that_only_ended_its_side_
             await proxy.ended()
             assert proxy.kinds == [OutcomeKind.CLIENT_GONE]
             for peer in proxy.backend.peers:
-                peer.send(OK)
+                if not peer.closed and not peer.transport.is_closing():
+                    peer.send(OK)
             answer = await waits.to_the_end()
             assert answer.startswith(CONTINUE)
             assert answer.replace(CONTINUE, b"").startswith(b"HTTP/1.1 200 OK\r\n")
