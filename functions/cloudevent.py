@@ -17,7 +17,8 @@ from typing import Any
 from upwell.functions.asgi import Headers
 from upwell.functions.encoding import encode_json
 from upwell.functions.errors import InvalidEvent, InvalidFunction
-from upwell.functions.events import Event, is_json, parse_time, read_event, write_batch, write_event
+from upwell.functions.events import Event, is_json, parse_time, read_event
+from upwell.functions.eventwriting import write_batch, write_event
 
 Reader = Callable[[Iterable[tuple[bytes, bytes]], bytes], Any]
 

@@ -1,4 +1,4 @@
-"""CloudEvents on HTTP: reading a request, writing a reply, by the HTTP binding and the JSON format of spec 1.0.
+"""CloudEvents on HTTP: reading a request, by the HTTP binding and the JSON format of spec 1.0.
 
 Pure and free of any CloudEvents library. Reading is strict where the specification is, because what passes here is
 stored and forwarded; version 0.3 is read too, for the functions that still receive it.
@@ -9,35 +9,30 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import math
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
-from upwell.functions.asgi import Headers
-from upwell.functions.errors import InvalidEvent, InvalidResult
+from upwell.functions.errors import InvalidEvent
 
 Attribute = str | int | bool
 
-BATCH = b"application/cloudevents-batch+json"
-
-_NAME = re.compile(r"[a-z0-9]+")
+NAME = re.compile(r"[a-z0-9]+")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _MEDIA_TYPE = re.compile(r"[!#$%&'*+.^_`|~\w-]+/[!#$%&'*+.^_`|~\w-]+[ \t]*(;.*)?", re.ASCII)
 _JSON_TYPE = re.compile(r"[^/;]+/([^;/]+\+)?json[ \t]*(;.*)?", re.IGNORECASE)
 # Control characters, halves of surrogate pairs, and code points that Unicode gives to nobody.
-_FORBIDDEN = re.compile(
+FORBIDDEN = re.compile(
     "[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef"
     + "".join(chr(plane << 16 | low) for plane in range(17) for low in (0xFFFE, 0xFFFF))
     + "]"
 )
 _QUOTED_PAIR = re.compile(rb"\\(.)", re.DOTALL)
-_SAFE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"%')
-_INT32 = range(-(2**31), 2**31)
+INT32 = range(-(2**31), 2**31)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,34 +100,6 @@ def _read(
     return _checked(event, versions)
 
 
-def write_batch(events: Iterable[tuple[Mapping[str, object], bytes]]) -> tuple[Headers, bytes]:
-    """Headers and body of a batch, from each event's attributes and the bytes of its data.
-
-    Raises InvalidResult for an attribute that cannot be sent.
-    """
-    members = [_write_members(attributes, data) for attributes, data in events]
-    body = json.dumps(members, separators=(",", ":")).encode()  # in ASCII: data may hold half of a surrogate pair
-    return [(b"content-type", BATCH), (b"content-length", b"%d" % len(body))], body
-
-
-def write_event(attributes: Mapping[str, object], data: bytes) -> Headers:
-    """The headers of a reply in binary mode, its content-length included.
-
-    Raises InvalidResult for an attribute that cannot be sent.
-    """
-    headers: Headers = []
-    for name, value in attributes.items():
-        if value is None:
-            continue
-        text = _sendable_text(name, value)
-        if name == "datacontenttype":
-            headers.append((b"content-type", text.encode("latin-1", "replace")))
-        else:
-            headers.append((b"ce-" + name.encode(), quote(text, safe=_SAFE).encode()))
-    headers.append((b"content-length", b"%d" % len(data)))
-    return headers
-
-
 def parse_time(text: str) -> datetime:
     """An RFC 3339 timestamp; finer than microseconds is cut. Raises ValueError."""
     if not _TIME.fullmatch(text):
@@ -176,7 +143,7 @@ def _read_members(members: dict[str, Any], doubled: list[dict[str, Any]]) -> Eve
         data, encoded = _decode_base64("data_base64", text), True
     attributes = {name: value for name, value in members.items() if value is not None}
     for name, value in attributes.items():
-        if not isinstance(value, str | bool | int) or (type(value) is int and value not in _INT32):
+        if not isinstance(value, str | bool | int) or (type(value) is int and value not in INT32):
             raise InvalidEvent(f"the attribute {name} is neither a string, a boolean nor a 32-bit integer")
     return Event(attributes, data, encoded)
 
@@ -214,13 +181,14 @@ def _load(body: bytes) -> tuple[Any, list[dict[str, Any]]]:
         return built
 
     try:
-        loaded = json.loads(body.decode("utf-8"), object_pairs_hook=build, parse_constant=_refuse_constant)
+        loaded = json.loads(body.decode("utf-8"), object_pairs_hook=build, parse_constant=refuse_constant)
     except (ValueError, RecursionError) as error:
         raise InvalidEvent(f"the body is not a JSON event: {type(error).__name__}") from error
     return loaded, doubled
 
 
-def _refuse_constant(name: str) -> None:
+def refuse_constant(name: str) -> None:
+    """For `json.loads`: NaN and the infinities are not JSON. Raises ValueError."""
     raise ValueError(f"{name} is not JSON")
 
 
@@ -259,9 +227,9 @@ def _check(attributes: Mapping[str, Attribute], versions: Collection[str]) -> No
         if attributes.get(name, "") == "":
             raise InvalidEvent(f"the CloudEvent has no {name}")
     for name, value in attributes.items():
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             raise InvalidEvent(f"the attribute name {_shown(name)} holds more than a-z and 0-9")
-        if isinstance(value, str) and _FORBIDDEN.search(value):
+        if isinstance(value, str) and FORBIDDEN.search(value):
             raise InvalidEvent(f"the attribute {name} holds control characters or no valid Unicode")
     for name in ("id", "source", "type", "subject", "time", "dataschema", "datacontenttype"):
         if not isinstance(attributes.get(name, ""), str):
@@ -285,57 +253,3 @@ def _check_formats(attributes: Mapping[str, Attribute]) -> None:
 
 def _shown(value: object) -> str:
     return "missing" if value is None else repr(value)[:80]
-
-
-def _write_members(attributes: Mapping[str, object], data: bytes) -> dict[str, Any]:
-    members: dict[str, Any] = {}
-    for name, value in attributes.items():
-        if value is None:
-            continue
-        text = _sendable_text(name, value)
-        members[name] = value if isinstance(value, bool) or (type(value) is int and value in _INT32) else text
-    if data:
-        content_type = attributes.get("datacontenttype")
-        try:
-            text = data.decode()
-            is_text = content_type is not None and not is_json(str(content_type))
-            members["data"] = text if is_text else _load_data(text)
-        except (ValueError, RecursionError):
-            members["data_base64"] = base64.b64encode(data).decode()
-    return members
-
-
-def _load_data(text: str) -> Any:
-    """JSON that a member can hold and give back; ValueError for any other, which goes as base64."""
-    value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
-    if value is None:
-        raise ValueError("null is no data")
-    return value
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if math.isinf(number):
-        raise ValueError(text)
-    return number
-
-
-def _sendable_text(name: str, value: object) -> str:
-    if not _NAME.fullmatch(name):
-        raise InvalidResult(f"the CloudEvent has an attribute {name!r}: only a-z and 0-9 may form a name")
-    text = _attribute_text(value)
-    if _FORBIDDEN.search(text):
-        raise InvalidResult(f"the CloudEvent's attribute {name} holds characters that cannot be sent")
-    return text
-
-
-def _attribute_text(value: object) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, datetime):
-        return value.isoformat().replace("+00:00", "Z")
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    return str(value)

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from upwell.functions.asgi import Headers
 from upwell.functions.errors import InvalidEvent, InvalidResult
-from upwell.functions.events import is_json, parse_time, read_event, write_event
+from upwell.functions.events import is_json, parse_time, read_event
+from upwell.functions.eventwriting import write_event
 
 REQUIRED: dict[str, Any] = {"specversion": "1.0", "id": "1", "source": "/s", "type": "t"}
 STRUCTURED = [(b"content-type", b"application/cloudevents+json; charset=UTF-8")]

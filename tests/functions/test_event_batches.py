@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from support.functions import answer
 from upwell.functions.errors import InvalidEvent, InvalidResult
-from upwell.functions.events import BATCH, Event, read_event, read_events, write_batch
+from upwell.functions.events import Event, read_event, read_events
+from upwell.functions.eventwriting import BATCH, write_batch
 
 HAS_CORE = importlib.util.find_spec("cloudevents.core") is not None
 CLASSES: list[Any] = [
