@@ -62,7 +62,7 @@ def deploy_function(
         raise InvalidSettings(f"{name!r} cannot name a service", where="--name", hint=hint)
     name = name or project.name
     mapped = {"path": source_path(project)}
-    manifest = function_service(name, environment, namespace=namespace)
+    manifest = function_service(name, {**dict(project.environment), **environment}, namespace=namespace)
     try:
         return client.apply([manifest], images={function_image(name): json.dumps(mapped)})
     except RefusedBatch as error:

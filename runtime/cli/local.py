@@ -117,7 +117,7 @@ def local_source(path: str, environment: Mapping[str, str], images: Mapping[str,
     if images:
         raise InvalidSettings("a function stands for no image", where="--image", hint="Give a manifest.")
     project = locate(path)
-    return FunctionFile(project.name, source_path(project), environment)
+    return FunctionFile(project.name, source_path(project), {**dict(project.environment), **environment})
 
 
 class LocalDeployment:

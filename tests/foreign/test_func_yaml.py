@@ -10,6 +10,7 @@ from upwell.functions.errors import InvalidFunction
 from upwell.functions.funcpython import read_invoke
 from upwell.functions.funcyaml import read_function_file
 from upwell.functions.project import Project, locate
+from upwell.runtime.cli.local import local_source
 
 WRITTEN = """\
 # $schema: https://raw.githubusercontent.com/knative/func/main/schema/func_yaml-schema.json
@@ -66,6 +67,14 @@ def test_project_has_its_name_and_environment(tmp_path: Path, monkeypatch: pytes
 def test_project_without_the_file_has_neither(tmp_path: Path) -> None:
     assert read_function_file(tmp_path) is None
     assert read_invoke(tmp_path) is None
+
+
+def test_environment_is_that_of_the_service_and_the_command_line_overrides_it(tmp_path: Path) -> None:
+    text = "name: hello\nrun:\n  envs:\n  - {name: A, value: '1'}\n  - {name: B, value: '2'}\n"
+    source = local_source(str(described(tmp_path / "hello", text)), {"B": "3", "C": "4"}, {})
+    (manifest,) = source.manifests()
+    variables = manifest["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert variables == [{"name": "A", "value": "1"}, {"name": "B", "value": "3"}, {"name": "C", "value": "4"}]
 
 
 def test_older_file_has_its_variables_at_the_top(tmp_path: Path) -> None:
