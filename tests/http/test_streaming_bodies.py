@@ -13,6 +13,7 @@ from upwell.runtime.http.forward import OutcomeKind
 
 BODY = random.Random(7).randbytes(200_000)
 HEAD = b"HTTP/1.1 200 OK\r\n"
+ENDINGS = {"length": BODY[-20:], "chunked": b"0\r\nx-sum: 1\r\n\r\n"}
 
 
 def chunks(body: bytes, sizes: random.Random) -> bytes:
@@ -65,8 +66,7 @@ def test_an_answer_in_pieces_arrives_whole_and_its_connection_serves_again(
                 await eventually(lambda: proxy.backend.seen.count(b"\r\n\r\n") == count)  # noqa: B023
                 await send_cut(proxy.backend.peers[0], answer(framing, sizes), sizes)
                 await proxy.ended(count)
-                await client.until(lambda: len(client.received) > len(BODY))
-                await settle()
+                await client.answer(ENDINGS[framing])
                 trailers = [(b"x-sum", b"1")] if framing == "chunked" else []
                 assert decoded(bytes(client.received)) == (BODY, trailers)
                 assert proxy.served.finished[-1].bytes_sent == len(BODY)
@@ -87,8 +87,8 @@ def test_a_request_body_in_pieces_arrives_whole_and_its_connection_serves_again(
             body = BODY if framing == "length" else chunks(BODY, sizes)
             await send_cut(client, body, sizes)
             await eventually(lambda: bool(proxy.attempts) and proxy.attempts[0].exchange.body_complete)
-            await eventually(lambda: len(proxy.backend.seen) > len(BODY))
-            await settle()
+            ending = BODY[-20:] if framing == "length" else b"\r\n0\r\n\r\n"
+            await eventually(lambda: proxy.backend.seen.endswith(ending))
             sent = proxy.backend.seen.partition(b"\r\n\r\n")[2]
             if framing == "chunked":
                 sent, rest = ChunkedReader(1_000, 10).decode(sent)
@@ -114,8 +114,7 @@ def test_what_follows_an_answer_of_many_packets_is_never_the_next_ones(framing: 
             proxy.backend.peers[0].send(whole[100_000:] + surplus)
             await proxy.ended()
             assert proxy.kinds == [OutcomeKind.COMPLETE]
-            await client.until(lambda: len(client.received) > len(BODY))
-            await settle()
+            await client.answer(ENDINGS[framing])
             assert decoded(bytes(client.received))[0] == BODY
             assert proxy.pool.statistics().idle == 0
 
