@@ -107,11 +107,12 @@ class ProgramReplica:
         self._loop.add_signal_handler(signal.SIGTERM, self._drain, self._grace)
         try:
             await self._start()
-            if listener is None or self._draining.is_set():
+            if listener is not None and not self._draining.is_set():
+                return await self._serve(listener)
+            if not self._draining.is_set():
                 self._tell_ready()
-                await self._program.end(self._source.termination_seconds)
-                return 0
-            return await self._serve(listener)
+            await self._program.end(self._source.termination_seconds)
+            return 0
         except NotReady as error:
             return await self._fail(error)
 
@@ -136,6 +137,7 @@ class ProgramReplica:
                 return
             if attempt == PORT_STARTS or not self._program.port_is_taken():
                 raise NotReady(self._ended_early(ended), ended)
+            self._program.kill()
             self._program = self._new_program()
 
     async def _start_once(self) -> Ended | None:

@@ -343,7 +343,7 @@ class Replica:
 
     async def _drain_server(self) -> bool:
         """Finish what is under way, but for calls that do not end; False when time was too short."""
-        drained = self._loop.create_task(self._server.drain(self._grace), name="drain")
+        drained = self._loop.create_task(self._tell_and_drain(), name="drain")
         try:
             while not drained.done():
                 await asyncio.wait((drained,), timeout=STUCK_POLL_SECONDS)
@@ -354,6 +354,11 @@ class Replica:
             drained.cancel()
             await asyncio.gather(drained, return_exceptions=True)
 
+    async def _tell_and_drain(self) -> bool:
+        # In one turn of the loop: who hears that it drains is to hear that the connection ends, too.
+        self._layer.draining = True
+        return await self._server.drain(self._grace)
+
     def _received(self, received: Received) -> None:
         grace = received.message.get("drain")
         if grace is not None:
@@ -361,7 +366,6 @@ class Replica:
 
     def _drain(self, grace: float) -> None:
         self._grace = grace
-        self._layer.draining = True
         self._draining.set()
 
     def _platform_gone(self) -> None:

@@ -152,12 +152,11 @@ def _return_commands(wire: Wire) -> int:
 def _fork_replicas(function: replica.Function, wire: Wire, zygote: int) -> int:
     """Keep one standby until the platform closes the socket."""
     code = FORKED
-    seconds = 0.0
     while code == FORKED:
-        # After a start: a replica is at work, and a fork beside it slows it down by a third.
-        act = _carry_out if _is_readable(wire, seconds) else _keep_standby
+        # What is only loaded to see whether it can be is let go at once and needs no standby. After a start a
+        # replica is at work, and a fork beside it slows it down by a third.
+        act = _carry_out if _is_readable(wire, RESPITE_SECONDS) else _keep_standby
         code = act(function, wire, zygote)
-        seconds = RESPITE_SECONDS
     return 0 if code == ENDED else 1
 
 

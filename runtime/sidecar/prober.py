@@ -56,20 +56,6 @@ class Prober:
                 return f"its liveness probe failed {tally.failures} times in a row: {self.last}"
             await asyncio.sleep(probe.period)
 
-    async def follow_readiness(self, changed: Callable[[bool, str], None]) -> None:
-        """Call `changed` with False and the reason whenever readiness is lost, and with True when it is back."""
-        probe = self._probes.readiness
-        if probe is None:
-            return
-        ready, tally = True, Tally()
-        while True:
-            await asyncio.sleep(probe.period)
-            tally = tally.after(await self._passes(probe))
-            verdict = tally.verdict(probe)
-            if verdict is (Verdict.FAILED if ready else Verdict.PASSED):
-                ready = not ready
-                changed(ready, self.last)
-
     async def _pass(self, probe: Probe, seconds: float | None, name: str) -> None:
         await asyncio.sleep(probe.initial_delay)
         began = self._clock.monotonic()

@@ -100,8 +100,6 @@ class Probe:
     timeout: float = 1.0
     success_threshold: int = 1
     failure_threshold: int = 3
-    grace: float | None = None
-    """How long the replica has to end when this probe fails; None: as long as at any other end."""
 
     @classmethod
     def read(cls, declared: Mapping[str, Any], own_port: int | None, where: str) -> Self:
@@ -117,7 +115,6 @@ class Probe:
                 ("timeoutSeconds", "timeout"),
                 ("successThreshold", "success_threshold"),
                 ("failureThreshold", "failure_threshold"),
-                ("terminationGracePeriodSeconds", "grace"),
             )
             if declared.get(name)
         }

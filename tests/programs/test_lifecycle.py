@@ -178,3 +178,24 @@ def test_a_function_s_pre_stop_runs_after_its_requests(tmp_path: Path) -> None:
             assert notes(source.root) == ["answered", "pre-stop"]
 
     run(main())
+
+
+def test_one_that_was_told_to_end_before_it_was_ready_proves_nothing(tmp_path: Path) -> None:
+    text = """
+        starts = len(open("notes").readlines()) if os.path.exists("notes") else 0
+        open("notes", "a").write("started\\n")
+        if starts == 0:
+            time.sleep(1000)
+    """
+
+    async def main() -> None:
+        async with hosting(tmp_path) as host:
+            template = host.launcher.load(program(tmp_path / "p", text))
+            running = host.start(template)
+            await reached(lambda: (tmp_path / "p" / "notes").exists())
+            running.process.drain(0.0)
+            assert not (await running.recorder.exit()).was_ready
+            assert (await template.loaded).forkable
+            assert notes(tmp_path / "p") == ["started", "started"]
+
+    run(main())

@@ -102,7 +102,7 @@ def test_a_command_that_cannot_be_run_is_told_with_what_to_do(tmp_path: Path) ->
                 assert what in refused.what
                 assert hint in refused.hint
                 assert (refused.where, refused.cause) == (name, "StartError")
-            refused = await refusal(host, command(["sh"], tmp_path / "nowhere"))
+            refused = await refusal(host, command(["sh"], tmp_path / "nowhere", log=None))
             assert "working directory" in refused.what
             assert "does not exist" in refused.what
 
