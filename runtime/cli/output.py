@@ -24,10 +24,17 @@ def as_yaml(manifests: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _clean(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    names = [*(name for name in _ORDER if name in manifest), *(name for name in manifest if name not in _ORDER)]
-    kept = {name: manifest[name] for name in names}
+    kept: dict[str, Any] = _ordered(manifest)
     kept["metadata"] = {name: value for name, value in manifest["metadata"].items() if name not in _NOISE}
     return kept
+
+
+def _ordered(value: Any) -> Any:
+    """The same, with the fields of objects and templates in the order in which people write them."""
+    if not isinstance(value, Mapping):
+        return value
+    names = [*(name for name in _ORDER if name in value), *(name for name in value if name not in _ORDER)]
+    return {name: _ordered(value[name]) for name in names}
 
 
 def as_json(manifests: Sequence[Mapping[str, Any]], *, one: bool) -> str:

@@ -144,6 +144,15 @@ def test_yaml_is_without_the_stores_own_and_in_the_usual_order() -> None:
     assert second["metadata"]["name"] == "b"
 
 
+def test_a_templates_metadata_stand_before_its_spec() -> None:
+    one = service("a", "True")
+    one["spec"] = {
+        "traffic": [],
+        "template": {"spec": one["spec"]["template"]["spec"], "metadata": {"name": "a-1"}},
+    }
+    assert list(next(yaml.safe_load_all(as_yaml([one])))["spec"]["template"]) == ["metadata", "spec"]
+
+
 def test_json_is_whole_and_several_are_a_list() -> None:
     one = service("a", "True")
     assert json.loads(as_json([one], one=True)) == one
