@@ -474,7 +474,7 @@ class LocalCluster:
 
 def _is_lost(status: ExitStatus) -> bool:
     """Whether it ended by no doing of its own, as far as can be known: the kernel wanted memory, the host died."""
-    return status.code is None and status.signal in (None, signal.SIGKILL)
+    return status.code is None and status.signal in (None, signal.SIGKILL) and not status.cause
 
 
 def _listen(path: Path) -> socket.socket:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from support.host import Host, Running, hosting, run
 from support.programs import program, serving
 from upwell.runtime.cluster.quantity import parse_bytes
+from upwell.runtime.host.launcher import LoadFailed
 from upwell.runtime.host.memory import LOOK_SECONDS, Watched, excesses, pause
 
 LIMIT = 200 << 20
@@ -136,5 +137,17 @@ def test_replicas_are_the_first_to_go_when_the_machine_runs_out(tmp_path: Path) 
             ours = score(host.launcher.zygote_pid)
             assert score(running.pid) > ours
             assert score(int((await started.get()).body)) > ours
+
+    run(main())
+
+
+def test_one_that_eats_all_memory_before_it_serves_cannot_serve(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with hosting(tmp_path) as host:
+            template = host.launcher.load(program(tmp_path / "p", EATER + "    eat()", memory_bytes=LIMIT))
+            with pytest.raises(LoadFailed) as raised:
+                await template.loaded
+            assert raised.value.cause == "OOMKilled"
+            assert "its limit is 200 MiB" in raised.value.what
 
     run(main())
