@@ -9,6 +9,7 @@ import pytest
 from support.queue import Layer, Response
 from upwell.functions.asgi import Message, Receive, Scope, Send
 from upwell.functions.errors import Unavailable
+from upwell.functions.sdk import Context
 from upwell.runtime.queue.layer import AlreadyLogged, RequestTimedOut
 from upwell.runtime.testing.loop import run_fake
 
@@ -461,5 +462,21 @@ def test_the_lifespan_reaches_the_handler_untouched() -> None:
 
     async def note_receive() -> Message:
         raise AssertionError("nobody asked")
+
+    run_fake(main())
+
+
+def test_the_handler_finds_its_deadline_in_the_scope() -> None:
+    left: list[float | None] = []
+
+    async def look(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(2)
+        left.append(Context(scope).remaining_seconds)
+        await answer_ok(scope, receive, send)
+
+    async def main() -> None:
+        await Layer(look, timeout_seconds=5).request()
+        await Layer(look, timeout_seconds=5, container_concurrency=1).request()
+        assert left == pytest.approx([3, 3])
 
     run_fake(main())
