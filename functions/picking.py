@@ -41,7 +41,7 @@ def pick(module: types.ModuleType, where: str) -> object:
         if callable(found := getattr(module, name, None)):
             return found
     candidates = _candidates(module)
-    applications = [each for each in candidates.values() if _is_framework_s(each, module.__name__)]
+    applications = [each for each in candidates.values() if _is_application(each, module.__name__)]
     for fitting in (applications, list(candidates.values())):
         if len(fitting) == 1:
             return fitting[0]
@@ -72,12 +72,12 @@ def _is_candidate(value: object, module: str) -> bool:
         return value.__module__ == module and not is_hook(value)
     if inspect.isclass(value) or inspect.isroutine(value):
         return False
-    if isinstance(value, functools.partial) or _is_framework_s(value, module):
+    if isinstance(value, functools.partial) or _is_application(value, module):
         return True
     return type(value).__module__ == module and inspect.isfunction(_call_of(value))
 
 
-def _is_framework_s(value: object, module: str) -> bool:
+def _is_application(value: object, module: str) -> bool:
     """Whether a value is an instance of another module's class that takes requests: ASGI or WSGI."""
     if inspect.isclass(value) or inspect.isroutine(value) or type(value).__module__ == module:
         return False
