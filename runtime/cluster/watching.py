@@ -21,7 +21,7 @@ def encode(manifest: Manifest) -> bytes:
 
 def decode(data: bytes) -> Manifest:
     """The manifest of a stored form."""
-    manifest: Manifest = json.loads(data)
+    manifest: Manifest = json.loads(data.decode())  # told the encoding, it need not be guessed
     return manifest
 
 
