@@ -7,6 +7,7 @@ Real peers send nothing else, and each leniency here has been a way to smuggle a
 from __future__ import annotations
 
 import re
+from typing import cast
 
 from upwell.runtime.http.messages import Headers
 
@@ -44,15 +45,21 @@ class ChunkedReader:
         The left-over is to be given again in front of what comes next. Raises MalformedChunks.
         """
         parts, rest = self.decode_parts(data)
-        return (parts[0] if len(parts) == 1 else b"".join(parts)), rest
+        return (bytes(parts[0]) if len(parts) == 1 else b"".join(parts)), rest
 
     def decode_parts(self, data: bytes) -> tuple[list[bytes], bytes]:
-        """The same with the decoded bytes as they lie in their chunks: large ones need not be put together."""
+        """The same with the decoded bytes as they lie in their chunks.
+
+        Those of large `data` are views of it, good for being written, measured and joined.
+        """
         parts: list[bytes] = []
         position = 0
+        small = len(data) < LARGE
+        # What is large is not copied out: allocating for it costs more than all the rest.
+        whole = data if small else cast(bytes, memoryview(data))
         while not self.ended:
             if self._left:
-                part = data[position : position + self._left]
+                part = whole[position : position + self._left]
                 if not part:
                     break
                 parts.append(part)
@@ -65,7 +72,7 @@ class ChunkedReader:
                 break
             self._take_line(data[position:line_end])
             position = line_end + 2
-        if len(parts) > 1 and len(data) < LARGE:
+        if len(parts) > 1 and small:
             parts = [b"".join(parts)]
         return parts, data[position:]
 

@@ -50,7 +50,7 @@ class Sink(Protocol):
     """Takes a request body and follows the client's connection while the answer is made."""
 
     def data(self, data: bytes) -> None:
-        """The next bytes of the body, decoded; never empty."""
+        """The next bytes of the body, decoded; never empty. A large piece may be a view of bytes."""
         ...
 
     def end(self, trailers: Headers) -> None:
@@ -395,6 +395,7 @@ class Exchange:
         self.bytes_received += len(data)
         sink = self.sink
         if self.body_replayable:
+            data = bytes(data)
             limit = self._connection.settings.hold_bytes
             self._held_bytes += len(data)
             if self._taking and self._held_bytes > limit:
