@@ -106,7 +106,7 @@ async def _run(plan: Plan, generator: Generator) -> Result:
     result = Result()
     servers, generators = shares()
     requests = plan.choose(quick=2000, default=10_000)
-    rounds = plan.choose(quick=2, default=5, everything=11)
+    rounds = plan.choose(quick=2, default=9, everything=15)
     body = plan.directory / "body"
     body.write_bytes(ORDER)
     launcher = HostLauncher(HostSettings(), SystemClock())
@@ -126,7 +126,7 @@ async def _run(plan: Plan, generator: Generator) -> Result:
     finally:
         await launcher.stop(0.0)
     result.notes.append(
-        f"handlers: the quietest of {rounds} rounds of {requests} requests over {CONNECTIONS} "
+        f"handlers: medians of {rounds} rounds of {requests} requests over {CONNECTIONS} "
         f"keep-alive connections, by turns; Unix sockets, no gateway"
     )
     return result
@@ -148,7 +148,7 @@ def _take_turns(subjects: list[Subject], generator: Generator, rounds: int) -> N
 
 
 def _row(kind: Kind, replica: Subject, bare: Subject) -> Row:
-    value, baseline = replica.least(_total), bare.least(_total)
+    value, baseline = replica.middle(_total), bare.middle(_total)
     if kind.goal is None:
         return Row(f"handlers: {kind.name}", value, "us/request", f"uvicorn, {kind.label}", baseline)
     ratio = value / baseline
