@@ -201,7 +201,8 @@ def test_a_streamed_answer_is_chunked_for_http_1_1_and_ends_with_the_connection_
             client = await served.client(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
             answer = await client.to_the_end()
             assert b"transfer-encoding" not in answer
-            assert answer.endswith(b"\r\n\r\nonetwo") and b"connection" not in answer
+            assert answer.endswith(b"\r\n\r\nonetwo")
+            assert b"connection" not in answer
             assert [exchange.bytes_sent for exchange in served.finished] == [6, 6, 6]
 
     run(main(), loop)
