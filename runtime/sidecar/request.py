@@ -53,7 +53,7 @@ _LENGTH_EXPECTED: Final = frozenset({b"POST", b"PUT", b"PATCH"})
 _NONE: Final[frozenset[bytes]] = frozenset()
 _KEEP_ALIVE: Final = (b"keep-alive", b"Keep-Alive")
 
-_PLAIN_PATH: Final = re.compile(rb"(?:[A-Za-z0-9\-_.~!$&'()*+,;=:@/\[\]]|%[0-9A-Fa-f]{2})*")
+_PLAIN: Final = re.compile(rb"(?:[A-Za-z0-9\-_.~!$&'()*+,;=:@/\[\]]++|%[0-9A-Fa-f]{2})*+(?:\?.*)?", re.DOTALL)
 _UNESCAPED: Final = "-_.~$&+,/:;=@"
 
 
@@ -192,9 +192,9 @@ def canonical(name: bytes) -> bytes:
 
 def _target(target: bytes) -> bytes:
     """The target with its path escaped as Go writes paths; nearly every path is so already."""
-    path, question, query = target.partition(b"?")
-    if _PLAIN_PATH.fullmatch(path) is not None:
+    if _PLAIN.fullmatch(target) is not None:
         return target
+    path, question, query = target.partition(b"?")
     return quote_from_bytes(unquote_to_bytes(path), safe=_UNESCAPED).encode() + question + query
 
 

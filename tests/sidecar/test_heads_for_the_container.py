@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -147,6 +149,12 @@ def test_a_length_is_declared_where_go_declares_one(method: str, lines: str, wan
 )
 def test_a_path_is_spelled_as_go_spells_it(target: str, wanted: str) -> None:
     assert encoded("", f"GET {target} HTTP/1.1")[0] == f"GET {wanted} HTTP/1.1"
+
+
+def test_a_long_path_that_needs_escaping_is_spelled_in_little_time() -> None:
+    began = time.process_time()
+    assert encoded("", f"GET /{'a%2f' * 3000}| HTTP/1.1")[0].endswith("/%7C HTTP/1.1")
+    assert time.process_time() - began < 1.0
 
 
 def test_a_request_without_a_host_is_for_the_container_itself() -> None:
