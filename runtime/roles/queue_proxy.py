@@ -7,6 +7,7 @@ nothing else: `start`, then `wait` until the signal to end, then `stop`.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from dataclasses import dataclass
 from typing import Final
@@ -174,8 +175,8 @@ class QueueProxyServer:
     async def stop(self) -> None:
         """Drain, then `close`, which finishes what is under way for as long as a request may take."""
         self._terminating = True
-        over = asyncio.get_running_loop().create_future()
-        self.drain.begin(lambda: over.done() or over.set_result(None))
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.drain.begin(functools.partial(_resolve, over))
         _log.info("draining", extra={"quiet_s": self._settings.drain_quiet_seconds})
         await over  # as long as requests come, which is what the quiet time is for
         await self.close(self._settings.revision_timeout_seconds or KEEP_ALIVE_SECONDS)
@@ -212,6 +213,11 @@ def _http_settings(settings: QueueProxySettings) -> HttpSettings:
     """Slow bodies are the revision's timeout's to end, not the engine's."""
     longest = max(HttpSettings().body_timeout, settings.revision_timeout_seconds)
     return HttpSettings(keep_alive=KEEP_ALIVE_SECONDS, body_timeout=longest, write_timeout=longest)
+
+
+def _resolve(over: asyncio.Future[None]) -> None:
+    if not over.done():
+        over.set_result(None)
 
 
 async def serve(settings: QueueProxySettings, clock: Clock, stopping: asyncio.Event) -> None:
