@@ -24,15 +24,21 @@ CLOUDEVENTS = {"1": ("cloudevents==1.12.0", "deprecation"), "2": ()}
 @pytest.fixture(scope="session", params=["1", "2"], ids=lambda major: f"cloudevents-{major}")
 def framework(request: pytest.FixtureRequest) -> Iterator[Driver]:
     """Runs functions with functions-framework, and with cloudevents of either major version."""
-    directory = _installed(request.config, f"functions-framework-{request.param}", CLOUDEVENTS[request.param])
+    directory = _installed(f"functions-framework-{request.param}", CLOUDEVENTS[request.param])
     with driver(directory) as started:
         yield started
 
 
-def _installed(config: pytest.Config, name: str, further: tuple[str, ...]) -> Path:
+def _cache() -> Path:
+    """Where what takes long to get is kept, outside the checkout."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("UPWELL_TEST_CACHE") or Path(home) / "upwell-tests")
+
+
+def _installed(name: str, further: tuple[str, ...]) -> Path:
     """The directory of functions-framework and `further` packages; kept from session to session."""
-    assert config.cache is not None
-    directory = config.cache.mkdir(name)
+    directory = _cache() / f"{name}-python{sys.version_info.major}.{sys.version_info.minor}"
+    directory.mkdir(parents=True, exist_ok=True)
     done = directory / ".installed"
     wanted = " ".join((FRAMEWORK, *further))
     if not done.is_file() or done.read_text() != wanted:

@@ -1,6 +1,6 @@
 """The function of functions-framework's own README; runs in an environment of its own, without upwell."""
 
-import flask  # type: ignore[import-not-found]  # installed where it runs
+import flask
 import functions_framework  # type: ignore[import-not-found]  # installed where it runs
 
 
