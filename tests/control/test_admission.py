@@ -108,7 +108,7 @@ def source_of(admitted: Admitted) -> str | None:
 
 
 def test_the_articles_manifest_is_taken_as_it_is_printed() -> None:
-    text = (Path(__file__).parent / "data/helloworld-go.yaml").read_text()
+    text = (Path(__file__).parents[2] / "examples/helloworld/helloworld-go.yaml").read_text()
     (manifest,) = load_manifests(text, "helloworld-go.yaml")
     admitted = admit(manifest.data, None, CONTEXT)
     assert (admitted.action, admitted.warnings) == ("created", ())

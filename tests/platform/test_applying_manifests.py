@@ -23,7 +23,7 @@ from upwell.runtime.control.conditions import find
 from upwell.runtime.roles.up import Platform
 
 ROOT = Path(__file__).parents[2]
-ARTICLE = ROOT / "tests/control/data/helloworld-go.yaml"
+ARTICLE = ROOT / "examples/helloworld/helloworld-go.yaml"
 IMAGE = "registry.{REGION-ID}.aliyuncs.com/knative-sample/helloworld-go:73fbdd56"
 HELLO = "def main(request):\n    return 'hello'\n"
 KEY = ObjectKey(SERVICE, "default", "hello")
