@@ -75,7 +75,11 @@ class ObjectStore(Protocol):
         ...
 
     async def create(self, manifest: Manifest) -> Manifest:
-        """Store a new object with its uid, generation 1 and creation time set. Raises Conflict if it exists."""
+        """Store a new object with its uid, generation 1 and creation time set.
+
+        Raises Conflict if it exists, and NotFound when the owner that is to control it does not: one that was
+        deleted meanwhile leaves nothing behind. (A store may also take it and remove it by itself.)
+        """
         ...
 
     async def update(self, manifest: Manifest) -> Manifest:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from upwell.functions.errors import Conflict, NotFound
 from upwell.runtime.cluster.index import ObjectIndex, owner_term, terms_of
 from upwell.runtime.cluster.interface import Manifest, ObjectKey
+from upwell.runtime.cluster.kinds import type_of
 from upwell.runtime.cluster.watching import decode, encode
 
 _NOTHING: frozenset[str] = frozenset()
@@ -47,6 +48,10 @@ class Transaction:
 
     def create(self, manifest: Manifest) -> Manifest:
         """See `ObjectStore.create`."""
+        self._check_controller(ObjectKey.of(manifest), manifest)
+        return self._create(manifest)
+
+    def _create(self, manifest: Manifest) -> Manifest:
         key = ObjectKey.of(manifest)
         if self._exists(key):
             raise Conflict(f"{key} exists already", where=str(key))
@@ -74,8 +79,8 @@ class Transaction:
         return self._put_if_changed(key, stored, replaced)
 
     def apply(self, manifest: Manifest) -> Manifest:
-        """Create the object, or update it if it exists."""
-        return self.update(manifest) if self._exists(ObjectKey.of(manifest)) else self.create(manifest)
+        """Create the object, or update it if it exists; of whom it says that he controls it is not asked."""
+        return self.update(manifest) if self._exists(ObjectKey.of(manifest)) else self._create(manifest)
 
     def delete(self, key: ObjectKey) -> None:
         """See `ObjectStore.delete`."""
@@ -114,6 +119,15 @@ class Transaction:
         staged = {**self._batch, **self.staged}
         yield from (key for key in self._index.find([term]) if key not in staged)
         yield from (key for key, each in staged.items() if term in each.after)
+
+    def _check_controller(self, key: ObjectKey, manifest: Manifest) -> None:
+        """Who makes it read its owner before; if that is deleted by now, nothing would ever delete this."""
+        for reference in manifest["metadata"].get("ownerReferences", ()):
+            if reference.get("controller"):
+                owner = ObjectKey(type_of(reference), key.namespace, reference["name"])
+                found = self._read(owner)
+                if found is None or found["metadata"]["uid"] != reference["uid"]:
+                    raise NotFound(f"{owner}, which is to control it, does not exist", where=str(key))
 
     def _current(self, key: ObjectKey, manifest: Manifest) -> Manifest:
         stored = self._read(key)

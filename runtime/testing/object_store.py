@@ -162,6 +162,20 @@ async def check_deletion_takes_what_is_controlled_down_to_the_last(store: Object
     assert left == ["acquaintance", "other-00001"]
 
 
+async def check_nothing_stays_that_is_made_for_an_owner_who_is_gone(store: ObjectStore) -> None:
+    """Refused at once or removed soon; one who came under the same name later is another owner."""
+    gone = await store.create(service("hello"))
+    await store.delete(ObjectKey.of(gone))
+    revision = owned(gone, "hello-00001")
+    with contextlib.suppress(NotFound):
+        await store.create(revision)
+    await _absent(store, ObjectKey.of(revision))
+    await store.create(service("hello"))
+    with contextlib.suppress(NotFound):
+        await store.create(revision)
+    await _absent(store, ObjectKey.of(revision))
+
+
 async def check_a_watch_tells_what_is_there_then_synced_then_changes(store: ObjectStore) -> None:
     """Of the types that were asked for alone."""
     first = await store.create(service("first"))
@@ -271,6 +285,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     check_what_is_handed_out_is_a_copy,
     check_lists_are_by_type_namespace_and_labels_in_order,
     check_deletion_takes_what_is_controlled_down_to_the_last,
+    check_nothing_stays_that_is_made_for_an_owner_who_is_gone,
     check_a_watch_tells_what_is_there_then_synced_then_changes,
     check_a_watch_of_nothing_is_synced_at_once,
     check_a_slow_watcher_sees_the_latest_state,
@@ -300,6 +315,15 @@ async def _present(store: ObjectStore, key: ObjectKey) -> Manifest:
     manifest = await store.get(key)
     assert manifest is not None, f"{key} is not there"
     return manifest
+
+
+async def _absent(store: ObjectStore, key: ObjectKey) -> None:
+    """Now or soon."""
+    watched = store.watch(key.kind, namespace=key.namespace, name=key.name)
+    async with asyncio.timeout(PATIENCE_SECONDS), contextlib.aclosing(watched) as changes:
+        async for _ in changes:
+            if await store.get(key) is None:
+                return
 
 
 async def _names(store: ObjectStore, labels: dict[str, str]) -> list[str]:

@@ -75,8 +75,8 @@ class LocalWorld:
     sockets: Path
 
     async def deploy(self, name: str = "hello-00001", **spec: Any) -> str:
-        """Store the Deployment of a `revision` and let the cluster see it."""
-        await self.objects.create(deployment(revision(name, **spec), name.rpartition("-")[0]))
+        """Store the Deployment of a `revision`, which is not stored itself, and let the cluster see it."""
+        await self.objects.apply_all([deployment(revision(name, **spec), name.rpartition("-")[0])])
         await settle()
         return f"default/{name}"
 
@@ -116,8 +116,7 @@ async def local_cluster(
     with tempfile.TemporaryDirectory(prefix="upwell-c-") as folder:
         clock = FakeClock(loop=asyncio.get_running_loop())
         objects = MemoryStore(clock)
-        for manifest in stored:
-            await objects.create(manifest)
+        await objects.apply_all(stored)
         launcher = launcher or FakeLauncher()
         cluster = LocalCluster(
             objects,
