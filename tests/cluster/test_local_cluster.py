@@ -369,7 +369,7 @@ def test_a_deployment_without_a_source_is_told_so_and_the_others_are_served() ->
         manifest = await world.deployment("other-00001")
         manifest["metadata"]["name"] = "hello-00001-deployment"
         manifest["spec"]["template"]["metadata"]["annotations"] = {}
-        await world.objects.create(manifest)
+        await world.objects.apply_all([manifest])
         await asyncio.sleep(1)
         condition = (await world.deployment())["status"]["conditions"][0]
         assert (condition["status"], condition["reason"]) == ("False", "NoSource")
