@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import sys
 from pathlib import Path
 from typing import Final
 
+from upwell.runtime import procfs
+
 REPLICA_MARK: Final = "UPWELL_REPLICA"
 """In the environment of all that a replica starts: the replica's pid. What carries it is ended with the replica,
 wherever it has hidden itself in the tree of processes."""
+UNMARKED: Final = "0" * 10
+"""What the zygote's own environment holds in its place: room for any pid."""
 
 OUT_OF_MEMORY_SCORE: Final = 600
 """Added to the score by which Linux picks whom to end when memory runs out; the platform keeps 0."""
 HEADROOM_BYTES: Final = 1 << 30
 """Of address space above a memory limit. What is in use is watched; this bound refuses at once what would exceed
 the limit by far before the watch looks again, and leaves room for the stacks of a hundred threads."""
+
+
+def mark(pid: int) -> None:
+    """Mark this process, which is `pid`, and all that it starts from now on."""
+    os.environ[REPLICA_MARK] = str(pid)
+    # The kernel shows the environment as it was at the last exec, which a child that is merely forked shares. So
+    # the mark is written there as well, in the place that the zygote was started with.
+    start, end = procfs.environment_bounds()
+    at = ctypes.string_at(start, end - start).find(f"\0{REPLICA_MARK}={UNMARKED}\0".encode()) if start else -1
+    if at >= 0:
+        text = str(pid).zfill(len(UNMARKED)).encode()
+        ctypes.memmove(start + at + len(REPLICA_MARK) + 2, text, len(text))
 
 
 def be_expendable() -> None:

@@ -17,6 +17,7 @@ import contextlib
 import logging
 import math
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -28,12 +29,17 @@ from typing import Any, overload
 from upwell.functions.errors import Unavailable
 from upwell.runtime.clock import Clock
 from upwell.runtime.host.channel import Channel
+from upwell.runtime.host.confine import REPLICA_MARK, UNMARKED
+from upwell.runtime.host.orphans import end_carriers
 from upwell.runtime.host.process import ExitStatus, ReplicaObserver, ReplicaProcess
 from upwell.runtime.host.programs import ProgramTemplate
 from upwell.runtime.host.settings import HostSettings
 from upwell.runtime.host.source import FunctionSource, ProgramSource, Source
 from upwell.runtime.host.templates import LoadFailed, LoadResult, Template, TemplateState
 from upwell.runtime.host.wire import Received
+
+ZYGOTE_MARK = "UPWELL_ZYGOTE"
+"""In the environment of all that descends from one zygote; a zygote that was killed can end nothing itself."""
 
 MOST_UNSENT = 1024
 """Each holds two descriptors; so many replicas are never started within the seconds that a restart takes."""
@@ -70,6 +76,8 @@ class HostLauncher:
         self._clock = clock
         self._zygote: subprocess.Popen[bytes] | None = None
         self._zygote_started = 0.0
+        self._zygote_mark = ""
+        self._sweeps: set[asyncio.Task[None]] = set()
         self._channel: Channel | None = None
         self._is_ready = asyncio.Event()
         self._is_gone = asyncio.Event()
@@ -186,6 +194,7 @@ class HostLauncher:
     def _spawn(self) -> None:
         self._restart = None
         loop = asyncio.get_running_loop()
+        mark = self._zygote_mark = secrets.token_hex(8)
         ours, theirs = socket.socketpair()
         with theirs:
             descriptor = theirs.fileno()
@@ -194,7 +203,7 @@ class HostLauncher:
             self._zygote = subprocess.Popen(  # noqa: S603  # our own interpreter and module
                 [sys.executable, "-P", "-m", "upwell.runtime.host.base", str(descriptor)],
                 stdin=subprocess.DEVNULL,
-                env={**os.environ, **self._environment},
+                env={**os.environ, **self._environment, REPLICA_MARK: UNMARKED, ZYGOTE_MARK: mark},
                 pass_fds=[descriptor],
                 start_new_session=True,
             )
@@ -237,6 +246,7 @@ class HostLauncher:
             process.finish(None, "the function host's zygote ended")
         self._claims.clear()
         self._unclaimed.clear()
+        self._sweep()
         if self._stopping:
             return
         if self._clock.monotonic() - self._zygote_started > self._settings.steady_seconds:
@@ -245,6 +255,18 @@ class HostLauncher:
         self._deaths += 1
         _log.error("the function host's zygote ended and is started again", extra={"delay_s": delay})
         self._restart = asyncio.get_running_loop().call_later(delay, self._respawn)
+
+    def _sweep(self) -> None:
+        """End what a zygote that is gone has left: the kernel ends its replicas, but not what they had started."""
+        task = asyncio.get_running_loop().create_task(self._end_left_over(self._zygote_mark), name="sweep")
+        self._sweeps.add(task)
+        task.add_done_callback(self._sweeps.discard)
+
+    async def _end_left_over(self, mark: str) -> None:
+        try:
+            await asyncio.to_thread(end_carriers, ZYGOTE_MARK, mark)
+        except Unavailable as error:
+            _log.error("what a zygote left running does not end", extra={"error": str(error)})
 
     def _respawn(self) -> None:
         if self._zygote is not None:
@@ -261,7 +283,7 @@ class HostLauncher:
         zygote = self._zygote
         if zygote is None:
             return
-        if self._channel is not None:
+        if self._channel is not None and self._is_ready.is_set():  # else nothing lives below it yet
             self._channel.end_sending()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.stop_deadline):
@@ -271,4 +293,5 @@ class HostLauncher:
             self._zygote_ended()
             zygote.kill()
         await asyncio.to_thread(zygote.wait)
+        await asyncio.gather(*self._sweeps)
         self._zygote = None

@@ -33,9 +33,8 @@ from upwell.functions.handler import Handler, adapt
 from upwell.functions.sdk import LifecycleHooks, lifecycle_hooks
 from upwell.functions.signature import Kind
 from upwell.runtime.clock import SystemClock
-from upwell.runtime.host import linux
+from upwell.runtime.host import confine, linux
 from upwell.runtime.host.channel import Channel
-from upwell.runtime.host.confine import REPLICA_MARK
 from upwell.runtime.host.inside import ask_application
 from upwell.runtime.host.reports import LoadReports
 from upwell.runtime.host.source import FunctionSource
@@ -198,7 +197,7 @@ def new_loop() -> asyncio.AbstractEventLoop:
 def _be_own(channel: socket.socket) -> None:
     """Become a process of its own, with group and random state, and tell its pid: the zygote is its parent."""
     os.setpgid(0, 0)
-    os.environ[REPLICA_MARK] = str(os.getpid())
+    confine.mark(os.getpid())
     try:
         Wire(channel).send({"forked": os.getpid()})
     except OSError:

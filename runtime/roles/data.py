@@ -16,24 +16,18 @@ import logging
 import os
 import re
 import secrets
-import select
 import shutil
-import signal
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
 from upwell.functions.errors import InvalidSettings, Unavailable
-from upwell.runtime import procfs
+from upwell.runtime.host.orphans import end_carriers
 
 FORMAT: Final = 1
 MARK: Final = "UPWELL_PLATFORM"
 """The variable that the processes of a platform's functions carry."""
-END_SECONDS: Final = 5.0
-"""For processes to die of SIGKILL; only one that hangs in the kernel takes longer."""
-ROUNDS: Final = 50
-"""Of looking for processes to end: what is found may have started another meanwhile."""
 
 _BEGINNINGS: Final = frozenset({"lock", "mark"})
 """What a directory holds whose making was cut off."""
@@ -108,63 +102,24 @@ def sweep_bundles(store: Contents, directory: DataDirectory) -> int:
 
     Only for a start, before anything is applied: a copy is made before the object that names it.
     """
-    named = {digest.decode() for data in store.contents() for digest in _DIGEST.findall(data)}
-    unused = [path for path in directory.bundles.iterdir() if path.name not in named]
-    for path in unused:
+    unused = {path.name: path for path in directory.bundles.iterdir()}
+    for data in store.contents():
+        if not unused:
+            break
+        for digest in _DIGEST.findall(data):
+            unused.pop(digest.decode(), None)
+    for path in unused.values():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
     return len(unused)
 
 
 def end_marked(mark: str) -> tuple[int, ...]:
-    """Kill every process of this user that carries exactly this mark, but for this process and those that led to
-    it. Returns them once they are gone. Raises Unavailable when some do not end."""
-    spared = {os.getpid(), *_ancestors(os.getpid())}
-    ended: list[int] = []
-    for _ in range(ROUNDS):
-        found = [pid for pid in procfs.own_processes() if pid not in spared and _carries(pid, mark)]
-        if not found:
-            break
-        ended += found
-        _kill(found, mark)
-    else:
-        left = ", ".join(map(str, sorted(set(found))))
-        raise Unavailable(f"processes of an earlier platform do not end: {left}", hint="End them and try again.")
+    """End every process of a platform with this mark, see `end_carriers`."""
+    ended = end_carriers(MARK, mark)
     if ended:
-        _log.warning("ended what an earlier platform left running", extra={"pids": sorted(set(ended))})
-    return tuple(sorted(set(ended)))
-
-
-def _carries(pid: int, mark: str) -> bool:
-    return procfs.initial_variable(pid, MARK) == mark
-
-
-def _ancestors(pid: int) -> Iterator[int]:
-    while pid := procfs.parent(pid):
-        yield pid
-
-
-def _kill(pids: list[int], mark: str) -> None:
-    """Kill and wait for their ends; the time is bounded."""
-    with contextlib.ExitStack() as stack:
-        waiting = select.poll()
-        handles = set()
-        for pid in pids:
-            with contextlib.suppress(OSError):
-                handle = os.pidfd_open(pid)
-                stack.callback(os.close, handle)
-                # Once more, now that the pid cannot become another's.
-                if _carries(pid, mark):
-                    signal.pidfd_send_signal(handle, signal.SIGKILL)
-                    waiting.register(handle, select.POLLIN)
-                    handles.add(handle)
-        while handles:
-            gone = waiting.poll(END_SECONDS * 1000)
-            if not gone:
-                return
-            for handle, _ in gone:
-                waiting.unregister(handle)
-                handles.discard(handle)
+        _log.warning("ended what an earlier platform left running", extra={"pids": list(ended)})
+    return ended
 
 
 def _make(path: Path) -> None:

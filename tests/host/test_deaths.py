@@ -115,6 +115,29 @@ def test_kill_9_of_the_zygote_is_told_and_another_one_takes_over(tmp_path: Path)
     run(main())
 
 
+@pytest.mark.parametrize("session", [False, True])
+def test_what_replicas_had_started_ends_with_a_zygote_that_is_killed(tmp_path: Path, session: bool) -> None:
+    text = f"""
+        import subprocess
+        def main():
+            child = subprocess.Popen(["sleep", "1000"], start_new_session={session})
+            return str(child.pid)
+    """
+
+    async def main() -> None:
+        async with hosting(tmp_path, restart_delay=0.01) as host:
+            running = await host.serve(text)
+            child = int((await running.get()).body)
+            assert host.launcher.zygote_pid is not None
+            os.kill(host.launcher.zygote_pid, signal.SIGKILL)
+            await running.recorder.exit()
+            await reached(lambda: is_gone(child), "the child's end")
+            again = await host.serve(text)  # by the next zygote, whose own are spared
+            assert not is_gone(int((await again.get()).body))
+
+    run(main())
+
+
 def test_what_is_asked_for_while_the_zygote_is_away_is_done_once_it_is_back(tmp_path: Path) -> None:
     async def main() -> None:
         async with hosting(tmp_path, restart_delay=0.2) as host:

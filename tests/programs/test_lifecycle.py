@@ -155,6 +155,33 @@ def test_a_daemon_that_a_function_started_in_a_session_of_its_own_ends_with_its_
     run(main())
 
 
+def test_a_daemon_that_a_function_merely_forked_ends_with_its_replica(tmp_path: Path) -> None:
+    text = """
+        import os, time
+        def main():
+            reading, writing = os.pipe()
+            if os.fork() == 0:
+                os.setsid()
+                daemon = os.fork()
+                if daemon == 0:
+                    time.sleep(1000)
+                os.write(writing, b"%d" % daemon)
+                os._exit(0)
+            return os.read(reading, 100).decode()
+    """
+
+    async def main() -> None:
+        async with hosting(tmp_path) as host:
+            ended, spared = await host.serve(text), await host.serve(text)
+            daemon, other = int((await ended.get()).body), int((await spared.get()).body)
+            assert not is_gone(daemon)
+            os.kill(ended.pid, signal.SIGKILL)
+            await reached(lambda: is_gone(daemon), "the daemon's end")
+            assert not is_gone(other)
+
+    run(main())
+
+
 def test_a_function_s_pre_stop_runs_after_its_requests(tmp_path: Path) -> None:
     text = """
         import time
