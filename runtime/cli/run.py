@@ -126,6 +126,10 @@ async def _serve(
     deploying = LocalDeployment(platform, source, directory / "bundles")
 
     async def serve() -> None:
+        await platform.start()
+        await first(deploy(), platform.wait())
+
+    async def deploy() -> None:
         applied = await deploying.apply()
         notice = asyncio.get_running_loop().call_later(NOTICE_SECONDS, console.importing, source.name)
         try:
@@ -142,8 +146,7 @@ async def _serve(
         await stopping.wait()
 
     try:
-        await platform.start()
-        await first(serve(), stopping.wait(), platform.wait())
+        await first(serve(), stopping.wait())
         console.stopping(platform.server.statistics().active, settings.drain_seconds)
     finally:
         await platform.stop()

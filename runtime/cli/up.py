@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import sys
@@ -79,9 +78,13 @@ async def _serve(settings: UpSettings, directory: DataDirectory, json_logs: bool
             decided=console.decided,
         )
         platform.cluster.observe(console)
-        try:
+
+        async def serve() -> None:
             await platform.start()
-            await _serve_interface(platform, console, clock, stopping)
+            await _serve_interface(platform, console, clock)
+
+        try:
+            await first(serve(), stopping.wait())
             console.stopping(platform.server.statistics().active, settings.drain_seconds)
         finally:
             await platform.stop()
@@ -90,8 +93,8 @@ async def _serve(settings: UpSettings, directory: DataDirectory, json_logs: bool
         lines.close()
 
 
-async def _serve_interface(platform: Platform, console: UpConsole, clock: Clock, stopping: asyncio.Event) -> None:
-    """Take commands until the platform is to end or fails."""
+async def _serve_interface(platform: Platform, console: UpConsole, clock: Clock) -> None:
+    """Take commands until cancelled, or until the platform fails."""
     info = PlatformInfo(
         version=__version__,
         pid=os.getpid(),
@@ -105,7 +108,7 @@ async def _serve_interface(platform: Platform, console: UpConsole, clock: Clock,
     _log.info("taking commands", extra={"socket": str(platform.directory / SOCKET)})
     try:
         console.listening(info, len(await platform.objects.list(SERVICE)), platform.cluster)
-        await first(stopping.wait(), platform.wait(), interface.wait())
+        await first(platform.wait(), interface.wait())
     finally:
         await interface.stop()
 

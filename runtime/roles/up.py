@@ -172,8 +172,13 @@ class Platform:
             self._listeners = bind(self.settings.host, self.settings.port, "--port")
             self._port = int(self._listeners[0].getsockname()[1])
             await self.admin.start(self._bind_admin())
-            await self.launcher.start()
-            await self._start_loops()
+            host = asyncio.create_task(self.launcher.start(), name="host")
+            try:  # while the host's interpreter starts, what is stored is read
+                await self._start_loops()
+                await host
+            finally:
+                host.cancel()
+                await asyncio.gather(host, return_exceptions=True)
         except BaseException:
             await self.stop()
             raise
