@@ -20,6 +20,7 @@ from upwell.runtime.http.messages import (
     Headers,
     RequestHead,
     connection_options,
+    list_members,
     listed_fields,
     upgrade_protocols,
 )
@@ -38,6 +39,7 @@ _MAX_BLANK_LINES = 4
 _LINE_BESIDE_TARGET = 128
 _LINE_BREAKS = (b"\r", b"\n")
 _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
+_BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
 class Refused(Exception):
@@ -261,6 +263,8 @@ class RequestReader:
             raise Refused(400, "a fragment in the request target")
         if b"?" in target:
             head.path = target[: target.index(b"?")]
+        if b"%" in target and _BROKEN_ESCAPE.search(head.path) is not None:
+            raise Refused(400, "a percent sign in the path that escapes nothing")
 
     def _settle_absolute(self, head: RequestHead, index: dict[bytes, bytes]) -> None:
         if head.target == b"*" and head.method == b"OPTIONS":
@@ -287,10 +291,11 @@ class RequestReader:
             head.listed = listed_fields(options)
         elif head.version == b"1.0":
             head.keep_alive = False
-        if b"expect" in index and head.version == b"1.1":
-            if index[b"expect"].lower() != b"100-continue":
+        expectation = index.get(b"expect")
+        if expectation:
+            if b"100-continue" not in list_members(expectation):
                 raise Refused(417, "unknown expectation")
-            head.expects_continue = True
+            head.expects_continue = head.version == b"1.1"
 
     def _settle_framing(self, head: RequestHead, index: dict[bytes, bytes]) -> None:
         length = index.get(b"content-length")

@@ -391,10 +391,12 @@ class ServerConnection(asyncio.Protocol):
             return
         if exchange is None:
             self._server.refused(self._client, refused.status, refused.reason)
-        body = refused.reason.encode("latin-1", "replace") + b"\n"
+        # 417 says it all, and Go's servers leave it at that.
+        body = refused.reason.encode("latin-1", "replace") + b"\n" if refused.status != 417 else b""
+        kind = b"content-type: text/plain\r\n" if body else b""
         self._transport.write(
-            b"%bcontent-type: text/plain\r\ncontent-length: %d\r\ndate: %b\r\nconnection: close\r\n\r\n%b"
-            % (STATUS_LINES[refused.status], len(body), self.date(), body)
+            b"%b%bcontent-length: %d\r\ndate: %b\r\nconnection: close\r\n\r\n%b"
+            % (STATUS_LINES[refused.status], kind, len(body), self.date(), body)
         )
         self._close(unread=True)
 

@@ -8,7 +8,7 @@ from typing import Final
 from upwell.runtime.http.exchange import Exchange
 from upwell.runtime.measures import cumulative
 from upwell.runtime.sidecar.drain import Drain
-from upwell.runtime.sidecar.proxy import QueueProxy
+from upwell.runtime.sidecar.proxy import QueueProxy, respond
 from upwell.runtime.sidecar.stat import PROTOBUF, StatReporter
 from upwell.runtime.timers import TimerWheel
 
@@ -42,7 +42,7 @@ class AdminPage:
             _not_found(exchange)
             return
         self._timers.schedule(TERM_SECONDS, self._call_off)
-        self._drain.begin(lambda: exchange.respond(200, []))
+        self._drain.begin(lambda: respond(exchange, 200, []))
 
     def _call_off(self) -> None:
         if not self._terminating():

@@ -112,7 +112,7 @@ class QueueProxy:
                 self._readiness.ask(_ProbeWaiting(exchange).told)
                 return
             if answer is not None:
-                exchange.respond(answer.status, _without_length(answer.headers), answer.body)
+                respond(exchange, answer.status, _without_length(answer.headers), answer.body)
                 return
         self.last_request_at = exchange.received_at
         if self.silent:
@@ -137,7 +137,7 @@ class _ProbeWaiting:
         if ready:
             self._exchange.respond(200, [_PLAIN], b"queue")
         else:
-            self._exchange.respond(503, [])
+            respond(self._exchange, 503, [])
 
 
 class Passage:
@@ -314,6 +314,15 @@ class Passage:
             assert proxy.breaker is not None
             self._admitted = False
             proxy.breaker.leave()
+
+
+def respond(exchange: Exchange, status: int, headers: Headers, body: bytes = b"") -> None:
+    """A complete answer as Go's server writes it: to HEAD it tells no length when there is nothing to be long."""
+    if body or exchange.request.method != b"HEAD":
+        exchange.respond(status, headers, body)
+    elif not exchange.finished:
+        exchange.begin_answer(status, headers, None, b"", ended=True)
+        exchange.close_answer()
 
 
 def _without_length(headers: Headers) -> Headers:

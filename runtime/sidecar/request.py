@@ -83,8 +83,12 @@ def _encode_settled(request: RequestHead, client: str, authority: bytes) -> byte
         for name, value in request.headers
         if name not in _SETTLED and name not in listed
     ]
-    host = header(b"k-original-host") or header(b"host") or authority
+    original = header(b"k-original-host")
+    host = original or header(b"host") or authority
     lines.append(b"host: " + host + b"\r\n")
+    if original == b"" and b"k-original-host" not in listed:
+        # It hides no host, so nobody takes it away.
+        lines += [b"k-original-host: " + value + b"\r\n" for value in _values(request, b"k-original-host")]
     agent = header(b"user-agent")
     if agent and b"user-agent" not in listed:
         lines.append(b"user-agent: " + agent + b"\r\n")

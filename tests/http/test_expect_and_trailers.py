@@ -122,6 +122,16 @@ def test_another_expectation_cannot_be_met() -> None:
     run(main())
 
 
+@pytest.mark.parametrize("expectation", [b"", b"100-Continue", b"miracles, 100-continue"])
+def test_an_expectation_that_can_be_met_is_met(expectation: bytes) -> None:
+    async def main() -> None:
+        async with proxying(after(b"hello")) as proxy:  # type: ignore[arg-type]
+            answer = await proxy.ask(EXPECTING.replace(b"100-continue", expectation) + b"hello")
+            assert b"HTTP/1.1 200 " in answer
+
+    run(main())
+
+
 def test_other_informational_answers_pass_to_clients_of_http_1_1_only() -> None:
     hints = b"HTTP/1.1 103 Early Hints\r\nlink: a\r\n\r\n"
 

@@ -77,6 +77,9 @@ MALFORMED = {
     "a target of another scheme": b"GET ftp://a/x HTTP/1.1\r\nHost: a\r\n\r\n",
     "a relative target": b"GET x HTTP/1.1\r\nHost: a\r\n\r\n",
     "a target with a fragment": b"GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n",
+    "an escape in the path that is none": b"GET /a%zz HTTP/1.1\r\nHost: a\r\n\r\n",
+    "an escape in the path that breaks off": b"GET /a%2?b HTTP/1.1\r\nHost: a\r\n\r\n",
+    "an escape in an absolute path that is none": b"GET http://a/% HTTP/1.1\r\nHost: a\r\n\r\n",
     "a target with a space": b"GET /a b HTTP/1.1\r\nHost: a\r\n\r\n",
     "a target with a control character": b"GET /a\x01 HTTP/1.1\r\nHost: a\r\n\r\n",
     "a target with a NUL": b"GET /a\0b HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -156,9 +159,12 @@ def test_connect_is_no_method_of_a_gateway() -> None:
     assert seen == b""
 
 
-def test_an_unknown_expectation_is_answered_with_417() -> None:
-    answer, seen = refusal_of(HEAD + b"Expect: miracles\r\nContent-Length: 0\r\n\r\n")
+@pytest.mark.parametrize("head", [HEAD, HEAD.replace(b"1.1", b"1.0")])
+def test_an_unknown_expectation_is_answered_with_417_and_no_more(head: bytes) -> None:
+    answer, seen = refusal_of(head + b"Expect: miracles\r\nContent-Length: 0\r\n\r\n")
     assert status_of(answer) == 417
+    assert b"content-length: 0\r\n" in answer
+    assert b"content-type" not in answer
     assert seen == b""
 
 

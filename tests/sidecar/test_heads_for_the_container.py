@@ -94,6 +94,8 @@ def test_each_hop_has_one_element_and_host_and_protocol_belong_to_the_first(
         ("Connection: keep-alive, Upgrade\nUpgrade: websocket", ["connection: Upgrade", "upgrade: websocket"]),
         ("Keep-Alive: 5\nProxy-Connection: x\nProxy-Authenticate: y\nProxy-Authorization: z\nTrailer: t", []),
         ("K-Original-Host: o\nX-A: 1", ["host: o", "x-a: 1"]),
+        ("K-Original-Host:\nX-A: 1", ["k-original-host: ", "x-a: 1"]),
+        ("K-Original-Host:\nConnection: K-Original-Host", []),
         (
             "Knative-Serving-Revision: r\nKnative-Serving-Namespace: n\nKnative-Serving-Tag: t",
             ["knative-serving-tag: t"],

@@ -266,6 +266,18 @@ def test_a_probe_that_asks_to_upgrade_is_a_probe() -> None:
     on_stage(act)
 
 
+def test_a_probe_by_head_is_told_the_length_of_what_there_is() -> None:
+    async def act(running: Stage) -> None:
+        fields = "K-Network-Probe: probe\r\nK-Network-Hash: a\r\n" + CLOSE
+        answer = only(await running.ask(request("/", fields, method="HEAD")), "HEAD")
+        assert (answer.status, answer.fields) == (200, (("connection", "close"), ("k-network-hash", "a")))
+        fields = "User-Agent: kube-probe/1\r\nK-Network-Probe: queue\r\n" + CLOSE
+        answer = only(await running.ask(request("/", fields, method="HEAD")), "HEAD")
+        assert ("content-length", "5") in answer.fields
+
+    on_stage(act)
+
+
 def test_a_chunked_body_and_its_announced_trailers_go_on_without_the_trailers() -> None:
     async def act(running: Stage) -> None:
         fields = "Transfer-Encoding: chunked\r\nTrailer: X-Sum\r\n" + CLOSE
