@@ -24,7 +24,7 @@ from upwell.runtime.cluster.sqlite import SqliteStore
 from upwell.runtime.gateway.access_log import JsonAccessLog, TerminalAccessLog
 from upwell.runtime.lines import LineWriter, NoLines
 from upwell.runtime.logs import configure
-from upwell.runtime.roles.data import DataDirectory, sweep_bundles
+from upwell.runtime.roles.data import DataDirectory, sweep_bundles, sweep_logs
 from upwell.runtime.roles.up import Platform, UpSettings
 
 EXAMPLES = """
@@ -66,6 +66,8 @@ async def _serve(settings: UpSettings, directory: DataDirectory, json_logs: bool
     store = SqliteStore(directory.objects, clock)
     try:
         sweep_bundles(store, directory)
+        services = [each["metadata"] for each in await store.list(SERVICE)]
+        sweep_logs([(each["namespace"], each["name"]) for each in services], directory)
         platform = Platform(
             settings,
             directory.path,

@@ -114,6 +114,20 @@ def sweep_bundles(store: Contents, directory: DataDirectory) -> int:
     return len(unused)
 
 
+def sweep_logs(services: Iterable[tuple[str, str]], directory: DataDirectory) -> int:
+    """Remove what revisions of Services printed that are not among `services`, by namespace and name. How many
+    folders. Only for a start, before anything runs."""
+    kept = {directory.logs / namespace / name for namespace, name in services}
+    unused = [path for path in directory.logs.glob("*/*") if path not in kept]
+    for path in unused:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+    for namespace in directory.logs.iterdir():
+        with contextlib.suppress(OSError):  # not empty
+            namespace.rmdir()
+    return len(unused)
+
+
 def end_marked(mark: str) -> tuple[int, ...]:
     """End every process of a platform with this mark, see `end_carriers`."""
     ended = end_carriers(MARK, mark)

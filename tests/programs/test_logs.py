@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,27 @@ def test_a_log_that_has_grown_too_large_is_moved_on_and_its_writer_goes_on(tmp_p
         assert keeper.look() == [log]
     assert old.read_text() == "fresh" + "c" * 100
     assert sorted(path.name for path in log.parent.iterdir()) == ["hello-00001.log", "hello-00001.log.1"]
+
+
+def test_of_a_log_that_grew_by_far_too_large_meanwhile_only_the_end_is_kept(tmp_path: Path) -> None:
+    keeper = LogKeeper(tmp_path, most_bytes=100)
+    log = tmp_path / "default" / "hello" / "hello-00001.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("a" * 5000 + "b" * 200)
+    assert keeper.look() == [log]
+    assert log.with_name("hello-00001.log.1").read_text() == "b" * 200
+    assert log.read_text() == ""
+
+
+def test_a_log_that_is_written_faster_than_it_is_copied_is_bounded(tmp_path: Path) -> None:
+    keeper = LogKeeper(tmp_path, most_bytes=1 << 20)
+    log = tmp_path / "default" / "hello" / "hello-00001.log"
+    log.parent.mkdir(parents=True)
+    with subprocess.Popen(["sh", "-c", f"exec head -c 2G /dev/zero >> {log}"]) as writer:
+        try:
+            for _ in range(3):
+                run(reached(lambda: log.exists() and log.stat().st_size > 1 << 20, "a large log"))
+                assert keeper.look() == [log]
+                assert log.with_name("hello-00001.log.1").stat().st_size <= 2 << 20
+        finally:
+            writer.kill()

@@ -17,7 +17,7 @@ from upwell.functions.errors import InvalidSettings, Unavailable
 from upwell.runtime import procfs
 from upwell.runtime.cluster.memory import MemoryStore
 from upwell.runtime.cluster.reference import SourceReference
-from upwell.runtime.roles.data import MARK, DataDirectory, end_marked, sweep_bundles
+from upwell.runtime.roles.data import MARK, DataDirectory, end_marked, sweep_bundles, sweep_logs
 from upwell.runtime.testing.clock import FakeClock
 from upwell.runtime.testing.object_store import service
 
@@ -197,3 +197,17 @@ def test_sources_that_no_object_names_are_removed_and_none_in_use(tmp_path: Path
         assert sweep_bundles(store, data) == 2
         assert [path.name for path in data.bundles.iterdir()] == [used]
         assert sweep_bundles(store, data) == 0
+
+
+def test_what_revisions_of_deleted_services_printed_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    with DataDirectory.open(tmp_path / "data") as data:
+        for name in ("default/kept", "default/deleted", "other/kept"):
+            (data.logs / name).mkdir(parents=True)
+            (data.logs / name / "revision-00001.log").write_text("hi")
+        assert sweep_logs([("default", "kept")], data) == 2
+        assert sorted(map(str, (p.relative_to(data.logs) for p in data.logs.rglob("*")))) == [
+            "default",
+            "default/kept",
+            "default/kept/revision-00001.log",
+        ]
+        assert sweep_logs([("default", "kept")], data) == 0
