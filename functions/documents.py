@@ -9,7 +9,9 @@ has it and Kubernetes reads it, but for numbers to base 60, which stay text.
 from __future__ import annotations
 
 import copy
+import json
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias
@@ -26,6 +28,8 @@ Path: TypeAlias = tuple[str | int, ...]
 
 _TAG = "tag:yaml.org,2002:"
 _TRUE = frozenset({"yes", "true", "on"})
+# After backslashes that escape each other.
+_PAIR = re.compile(r"(?<!\\)((?:\\\\)*)(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})")
 # The C parser where PyYAML was built with it: ten times as fast.
 _PARSER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -46,7 +50,7 @@ def read_documents(text: str, source: str) -> Iterator[Document]:
     if len(text) > SIZE_LIMIT:
         raise InvalidManifest(f"larger than {SIZE_LIMIT >> 20} MiB", where=source, hint="Split the file.")
     try:
-        events = yaml.parse(text, Loader=_PARSER)
+        events = yaml.parse(_with_characters(text), Loader=_PARSER)
         for event in events:
             if isinstance(event, yaml.DocumentStartEvent):
                 yield _Reader(events, source).document()
@@ -56,6 +60,17 @@ def read_documents(text: str, source: str) -> Iterator[Document]:
         raise InvalidManifest(f"not valid YAML: {error.problem or error.context}", where=where) from error
     except (yaml.YAMLError, UnicodeError) as error:
         raise InvalidManifest("not valid YAML: it holds what is no text", where=source) from error
+
+
+def _with_characters(text: str) -> str:
+    """JSON escapes a character beyond the first 65,536 as two, which YAML does not take: they are replaced."""
+    if _PAIR.search(text) is None:
+        return text
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return _PAIR.sub(lambda found: found[1] + str(json.loads(f'"{found[2]}"')), text)
 
 
 class _Reader:

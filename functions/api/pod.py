@@ -165,8 +165,8 @@ class Container(Model):
     @field_validator("image")
     @classmethod
     def _check_image(cls, image: str) -> str:
-        if any(character.isspace() for character in image):
-            raise invalid(f"{image!r} cannot be the name of an image: it holds white space")
+        if not image.isprintable() or " " in image:
+            raise invalid(f"{image!r} cannot be the name of an image: it holds white space or what is no text")
         return image
 
 

@@ -6,16 +6,18 @@ for its next line without one, since nothing may happen for hours.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
-from upwell.functions.errors import Unavailable
+from upwell.functions.errors import InvalidInput, Unavailable
 from upwell.runtime.api.place import data_path, short_path
 from upwell.runtime.api.shapes import PREFIX, SOCKET, SYNCED, Outcome, PlatformInfo, error_from_json
 
@@ -23,6 +25,9 @@ TIMEOUT_SECONDS: Final = 60.0
 """For one answer."""
 APPLY_SECONDS: Final = 300.0
 """For that to a batch, whose sources are copied meanwhile: the largest may have 64 MiB each."""
+CONNECT_ATTEMPTS: Final = 100
+CONNECT_PAUSE_SECONDS: Final = 0.05
+"""A socket with a full backlog refuses at once what would soon be taken."""
 CUT_OFF: Final = "the platform ended the connection"
 LEAST_SECONDS: Final = 0.001
 """0 would mean not to wait at all, which is another error."""
@@ -39,6 +44,11 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         with short_path(self._path) as path:
+            for _ in range(CONNECT_ATTEMPTS - 1):
+                with contextlib.suppress(BlockingIOError):
+                    self.sock.connect(path)
+                    return
+                time.sleep(CONNECT_PAUSE_SECONDS)
             self.sock.connect(path)
 
 
@@ -94,7 +104,9 @@ class Client:
 
     def replicas(self, namespace: str, revision: str) -> Sequence[dict[str, Any]]:
         """The replicas of a revision that are not gone, as `ReplicaInfo` has them."""
-        found: list[dict[str, Any]] = self._ask("GET", f"/replicas/{quote(namespace)}/{quote(revision)}")["items"]
+        found: list[dict[str, Any]] = self._ask("GET", f"/replicas/{_quoted(namespace)}/{_quoted(revision)}")[
+            "items"
+        ]
         return found
 
     def watch(
@@ -124,7 +136,7 @@ class Client:
     ) -> Iterator[dict[str, Any]]:
         """The lines that the revisions of a Service printed, as `{"revision": …, "line": …}`."""
         query = _query(revision=revision, tail=tail, follow="true" if follow else None)
-        return self._stream(f"/logs/{quote(namespace)}/{quote(service)}", query, None)
+        return self._stream(f"/logs/{_quoted(namespace)}/{_quoted(service)}", query, None)
 
     def _ask(
         self,
@@ -174,7 +186,7 @@ class Client:
         query: Sequence[tuple[str, str]],
     ) -> http.client.HTTPResponse:
         self._connect(connection)
-        target = f"{PREFIX}{path}?{urlencode(query)}" if query else f"{PREFIX}{path}"
+        target = f"{PREFIX}{path}?{_encoded(query)}" if query else f"{PREFIX}{path}"
         data = None if body is None else json.dumps(body).encode()
         headers = {} if data is None else {"Content-Type": "application/json"}
         connection.request(method, target, body=data, headers=headers)
@@ -186,6 +198,8 @@ class Client:
     def _connect(self, connection: _UnixConnection) -> None:
         try:
             connection.connect()
+        except BlockingIOError as error:
+            raise Unavailable("the platform takes no connection", where=str(self.socket)) from error
         except PermissionError as error:
             raise Unavailable("the platform belongs to another user", where=str(self.socket)) from error
         except OSError as error:
@@ -197,7 +211,22 @@ class Client:
 
 
 def _object(kind: str, name: str) -> str:
-    return f"/objects/{quote(kind)}/{quote(name, safe='')}"
+    return f"/objects/{quote(kind)}/{_quoted(name)}"
+
+
+def _quoted(text: str) -> str:
+    """As a part of a path. Raises InvalidInput for an argument whose bytes are no text."""
+    try:
+        return quote(text, safe="")
+    except UnicodeEncodeError as error:
+        raise InvalidInput("not UTF-8 text", where=text) from error
+
+
+def _encoded(query: Sequence[tuple[str, str]]) -> str:
+    try:
+        return urlencode(query)
+    except UnicodeEncodeError as error:
+        raise InvalidInput("not UTF-8 text", where=error.object) from error
 
 
 def _query(**given: object) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from upwell.functions.api.names import is_dns_1123_label
@@ -39,24 +39,29 @@ def guarded(endpoint: Callable[[Request], Awaitable[ASGIApp]]) -> Callable[[Requ
         try:
             return await endpoint(request)
         except Refused as error:
-            faults = tuple(FieldFault(error.index, fault.path, fault.message) for fault in error.faults)
-            return JSONResponse(error_to_json(error, faults), error.status)
+            return _told(error, tuple(FieldFault(error.index, each.path, each.message) for each in error.faults))
         except UpwellError as error:
-            return JSONResponse(error_to_json(error), error.status)
+            return _told(error)
         except ClientDisconnect:
             return Response()  # nobody reads it
         except Exception:
             _log.exception("a request failed", extra={"method": request.method, "path": request.url.path})
-            return JSONResponse(error_to_json(UpwellError("internal error")), 500)
+            return _told(UpwellError("internal error"))
 
     return answer
+
+
+def _told(error: UpwellError, faults: tuple[FieldFault, ...] = (), status: int | None = None) -> Response:
+    # What is quoted from a request may be text that has no bytes in UTF-8, and so everything is escaped.
+    body = json.dumps(error_to_json(error, faults)).encode()
+    return Response(body, status or error.status, media_type="application/json")
 
 
 async def no_such_route(request: Request, error: Exception) -> Response:
     """Answers what Starlette has no route for, in the same shape."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     told = UpwellError(f"the platform's interface has no {request.method} {request.url.path}")
-    return JSONResponse(error_to_json(told), status)
+    return _told(told, status=status)
 
 
 @dataclass(frozen=True, slots=True)

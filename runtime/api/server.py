@@ -45,7 +45,7 @@ from upwell.runtime.cluster.labels import SERVICE_LABEL
 from upwell.runtime.http.asgi import ServeSettings, serve
 
 STOP_SECONDS: Final = 1.0
-SERVE: Final = ServeSettings(keep_alive_seconds=5, drain_idle_seconds=0.1, drain_accept_seconds=0.1, backlog=128)
+SERVE: Final = ServeSettings(keep_alive_seconds=5, drain_idle_seconds=0.1, drain_accept_seconds=0.1, backlog=1024)
 """Every command has a connection of its own, and one that comes while the platform ends is told so by its end."""
 ITEMS_AT_ONCE: Final = 50
 """Objects of a list encoded in one go, about a millisecond; requests of the gateway are served in between."""

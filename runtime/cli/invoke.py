@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import http.client
 import json
+import os
 import re
 import sys
 import uuid
@@ -60,6 +61,8 @@ _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 @with_client_beside_data
 def invoke(client: Client, name: str, namespace: str | None, timeout: float, verbose: bool, **given: Any) -> None:
     """Send a request or an event to a service and print the answer."""
+    if timeout <= 0:
+        raise InvalidSettings("nothing can come in no time", where="--timeout")
     request = _request(_Given(**given))
     host = _host(client, namespace or DEFAULT_NAMESPACE, name)
     connection = _dial(client, timeout)
@@ -121,14 +124,14 @@ def _request(given: _Given) -> _Request:
     if not _HEADER_NAME.fullmatch(method):
         raise InvalidSettings(f"{method!r} is no method", where="--method")
     path = given.path if given.path.startswith("/") else f"/{given.path}"
-    return _Request(method, quote(path, safe="%/:?#[]@!$&'()*+,;=~"), headers, body)
+    return _Request(method, quote(os.fsencode(path), safe="%/:?#[]@!$&'()*+,;=~"), headers, body)
 
 
 def _read_body(given: str) -> bytes:
     try:
         if given == "-":
             return sys.stdin.buffer.read()
-        return Path(given[1:]).read_bytes() if given.startswith("@") else given.encode()
+        return Path(given[1:]).read_bytes() if given.startswith("@") else os.fsencode(given)
     except OSError as error:
         raise InvalidInput(f"cannot be read: {error.strerror}", where=f"--data {given}") from error
 
@@ -165,10 +168,17 @@ def _event_headers(kind: str, given: _Given) -> list[tuple[str, str]]:
         **({"subject": given.subject} if given.subject else {}),
         **pairs(given.extensions, "--extension"),
     }
-    for name in attributes:
+    for name, value in attributes.items():
         if not re.fullmatch("[a-z0-9]+", name):
             raise InvalidSettings(f"{name!r} cannot name an attribute: a-z and 0-9", where="--extension")
+        if not value or not _is_text(value):
+            raise InvalidSettings(f"{value!r} cannot be the {name} of an event", where="--event")
     return [(f"ce-{name}", quote(value, safe=_UNQUOTED)) for name, value in attributes.items()]
+
+
+def _is_text(value: str) -> bool:
+    """Whether it is; an argument that was no UTF-8 holds halves of surrogate pairs."""
+    return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def _host(client: Client, namespace: str, name: str) -> str:

@@ -20,6 +20,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 COMPLETION_SECONDS: Final = 1.0
 """A person who pressed Tab waits no longer for names."""
+LONGEST_SECONDS: Final = 366 * 86400.0
 _UNITS: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|)")
 
@@ -59,7 +60,10 @@ def duration(text: str) -> float:
     whole = "".join(map("".join, parts)) == text
     if not parts or not whole or (len(parts) > 1 and any(not unit for _, unit in parts)):
         raise click.BadParameter(f"{text!r} is no duration; write it as 60s, 2m or 1m30s")
-    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    if seconds > LONGEST_SECONDS:
+        raise click.BadParameter(f"{text!r} is longer than a year")
+    return seconds
 
 
 def pairs(assignments: Sequence[str], flag: str) -> dict[str, str]:

@@ -23,10 +23,15 @@ class SourceReference:
     attribute: str | None = None
     origin: str | None = None
     """Where the source stood, for tracebacks."""
+    environment: tuple[tuple[str, str], ...] = ()
+    """Variables that it brings along, in pairs of name and value; a container's own come before them."""
 
     def annotation(self) -> str:
         """The value of SOURCE_ANNOTATION."""
-        return json.dumps(asdict(self), separators=(",", ":"))
+        told = asdict(self)
+        if not self.environment:
+            del told["environment"]
+        return json.dumps(told, separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +58,29 @@ def read_reference(annotations: Mapping[str, str], where: str) -> Reference:
         raise InvalidFunction("no source is known for its image", where=where, hint=hint)
     try:
         return _reference(json.loads(text))
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError, RecursionError) as error:
         raise InvalidFunction(f"annotation {SOURCE_ANNOTATION} is malformed", where=where) from error
 
 
 def _reference(values: dict[str, Any]) -> Reference:
+    environment = () if "command" in values else _pairs(values.pop("environment", []))
+    for name, value in values.items():
+        if name == "command":
+            if not isinstance(value, list) or not value or not all(map(_is_text, value)):
+                raise ValueError("the command is no list of words")
+        elif not (_is_text(value) or (value is None and name not in ("bundle", "module"))):
+            raise ValueError(f"{name} is no text")
     if "command" not in values:
-        return SourceReference(**values)
-    command = values["command"]
-    if not isinstance(command, list) or not command or not all(isinstance(word, str) for word in command):
-        raise ValueError("the command is no list of words")
-    return CommandReference(**{**values, "command": tuple(command)})
+        return SourceReference(**values, environment=environment)
+    return CommandReference(**{**values, "command": tuple(values["command"])})
+
+
+def _pairs(value: Any) -> tuple[tuple[str, str], ...]:
+    if not all(isinstance(each, list) and len(each) == 2 and all(map(_is_text, each)) for each in value):
+        raise ValueError("the environment is no list of pairs")
+    return tuple((name, text) for name, text in value)
+
+
+def _is_text(value: object) -> bool:
+    """Whether it is one that a process can be given."""
+    return isinstance(value, str) and "\0" not in value

@@ -54,7 +54,7 @@ def parse_mapping(text: str, where: str, directory: str | None = None) -> Mapped
         raise InvalidSettings(f"the command cannot be split into words: {error}", where=where) from error
     if not command:
         raise InvalidSettings("the command is empty", where=where, hint=_HINT)
-    if any("\0" in word for word in command):
+    if any("\0" in text for text in (*command, directory or "")):
         raise InvalidSettings("the command holds a null character", where=where)
     return CommandMapping(command, directory)
 

@@ -1,10 +1,12 @@
 """What the interface answers over its socket."""
 
+import contextlib
 import json
 import logging
 import os
 import socket
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -174,6 +176,7 @@ def test_an_unexpected_failure_is_logged_and_its_text_stays_inside(
         (post("/v1/apply", b'{"manifests": {}}'), 400, "must be a list"),
         (post("/v1/apply", b'{"manifests": [], "images": {"a": 1}}'), 400, "images must map"),
         (post("/v1/apply", b'{"manifests": [7]}'), 400, "not an object"),
+        (post("/v1/apply", b'{"manifests": [{"apiVersion": "v1", "kind": "\\ud800"}]}'), 400, "not \ud800"),
         (post("/v1/apply", b"", BODY_LIMIT + 1), 413, "more than 32 MiB"),
         (b"GET /v1/objects/Pod HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 404, "no kind Pod"),
         (b"GET /nowhere HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 404, "no GET /nowhere"),
@@ -203,6 +206,27 @@ def test_a_body_that_grows_beyond_the_limit_is_refused_while_it_comes(interface:
         for _ in range(BODY_LIMIT // 0x100000 + 1):
             connection.sendall(piece)
         assert connection.recv(65536).startswith(b"HTTP/1.1 413")
+
+
+def test_a_command_waits_while_more_come_than_are_taken_at_once(tmp_path: Path) -> None:
+    def answer(listener: socket.socket) -> None:
+        for _ in range(3):
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n{"items":[]}')
+
+    with socket.socket(socket.AF_UNIX) as listener, contextlib.ExitStack() as others:
+        listener.bind(str(tmp_path / SOCKET))
+        listener.listen(1)
+        for _ in range(2):
+            waiting = others.enter_context(socket.socket(socket.AF_UNIX))
+            waiting.connect(str(tmp_path / SOCKET))
+            waiting.sendall(b"GET")
+        late = threading.Timer(0.2, answer, [listener])
+        late.start()
+        assert Client(tmp_path, 20).replicas("default", "hello") == []
+        late.join()
 
 
 def test_a_stopping_server_answers_what_is_under_way(tmp_path: Path) -> None:

@@ -120,6 +120,7 @@ def test_what_is_no_manifest_is_told_with_its_line_and_exit_code_2(shell: Shell,
         (["-f", "f.yaml", "--image", "x=cmd:'"], "cannot be split into words"),
         (["-f", "f.yaml", "--image", "x=nowhere.py"], "nowhere.py: no such file or directory"),
         (["-f", "f.yaml", "--timeout", "soon"], "'soon' is no duration"),
+        (["-f", "f.yaml", "--timeout", "1000000h"], "longer than a year"),
         ([], "Missing option '--file'"),
     ],
 )
@@ -194,6 +195,9 @@ def test_those_that_are_there_are_shown_beside_one_that_is_not(shell: Shell) -> 
         (["delete", "ksvc"], "Write ksvc NAME."),
         (["delete"], "Give KIND and NAME, or --file."),
         (["describe", "ksvc"], "a name is missing"),
+        (["get", "ksvc", "a\udcff"], "not UTF-8 text"),
+        (["get", "ksvc", "-n", "a\udcff"], "not UTF-8 text"),
+        (["logs", "echo", "--revision", "a\udcff"], "not UTF-8 text"),
     ],
 )
 def test_commands_that_name_nothing_are_refused(shell: Shell, arguments: list[str], said: str) -> None:
@@ -269,6 +273,12 @@ def test_a_body_is_posted_with_its_type(shell: Shell, data: str, body: str, cont
     assert headers["content-type"] == content_type
 
 
+def test_bytes_of_the_command_line_that_are_no_text_are_sent_as_they_are(shell: Shell) -> None:
+    asked = told(shell, "--data", "a\udcff", "--path", "/b\udcff")
+    assert asked["body"] == "a\xff"
+    assert asked["path"] == "/b\ufffd"
+
+
 def test_headers_and_a_method_may_be_given(shell: Shell) -> None:
     asked = told(shell, "-X", "PATCH", "-H", "X-One: 1", "-H", "content-type: a/b", "-d", "{}")
     headers = asked["headers"]
@@ -321,6 +331,9 @@ def test_both_heads_are_shown_when_asked_for(shell: Shell) -> None:
         (["-H", "a: b\nc: d"], "is no NAME:VALUE"),
         (["-X", "GET /"], "is no method"),
         (["--subject", "x"], "Give --event."),
+        (["--event", ""], "cannot be the type of an event"),
+        (["--event", "x\udcff"], "cannot be the type of an event"),
+        (["--timeout", "0"], "--timeout: nothing can come in no time"),
         (["--event", "x", "--extension", "A-b=1"], "cannot name an attribute"),
         (["--data", "@nowhere"], "--data @nowhere: cannot be read"),
     ],

@@ -96,6 +96,13 @@ def test_empty_file_holds_nothing(text: str) -> None:
     assert load(text) == []
 
 
+def test_json_escapes_of_any_character_are_that_character() -> None:
+    data = {"a": "\U0001f600\U0001f601", "b": "\\ud83d\\ude00", "c": "\\\U0001f600"}
+    written = {"apiVersion": "v1", "kind": "Thing", "metadata": {"name": "x"}, "data": data}
+    (manifest,) = load(json.dumps(written))
+    assert manifest.data == written
+
+
 def test_json_is_yaml_too() -> None:
     text = json.dumps({"apiVersion": "v1", "kind": "Thing", "metadata": {"name": "x", "namespace": "n"}}, indent=2)
     (manifest,) = load(text)

@@ -93,6 +93,7 @@ def completed(manifest: dict[str, Any], defaults: Defaults | None = None) -> dic
         (service({"containerConcurrency": 1001}), "spec.template.spec.containerConcurrency", "from 0 to 1000"),
         (service(image=""), f"{CONTAINER}.image", "at least 1 character"),
         (service(image="a b"), f"{CONTAINER}.image", "white space"),
+        (service(image="a\0b"), f"{CONTAINER}.image", "no text"),
         (service(imagee="x"), f"{CONTAINER}.imagee", "unknown field"),
         (service(env=[{"name": "PORT", "value": "1"}]), f"{CONTAINER}.env[0].name", "set by the platform"),
         (service(env=[{"name": "A"}, {"name": "A=B"}]), f"{CONTAINER}.env[1].name", "environment variable"),

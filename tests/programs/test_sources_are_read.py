@@ -55,7 +55,13 @@ def test_a_variable_may_refer_to_those_before_it_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    "reference", [SourceReference("d1", "main"), CommandReference(("run", "it")), CommandReference(("x",), "/d")]
+    "reference",
+    [
+        SourceReference("d1", "main"),
+        SourceReference("d1", "main", "greet", "/d", (("A", "1"), ("A", ""))),
+        CommandReference(("run", "it")),
+        CommandReference(("x",), "/d"),
+    ],
 )
 def test_a_reference_survives_its_annotation(reference: SourceReference | CommandReference) -> None:
     assert read_reference({SOURCE_ANNOTATION: reference.annotation()}, "here") == reference
@@ -63,7 +69,23 @@ def test_a_reference_survives_its_annotation(reference: SourceReference | Comman
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "{}", '{"command": []}', '{"command": "x"}', '{"command": [1]}', '{"command": ["x"], "y": 1}'],
+    [
+        "",
+        "[]",
+        "{}",
+        "[" * 100_000,
+        '{"command": []}',
+        '{"command": "x"}',
+        '{"command": [1]}',
+        '{"command": ["x"], "y": 1}',
+        '{"command": ["x\\u0000"]}',
+        '{"command": ["x"], "directory": 1}',
+        '{"bundle": "d1", "module": null}',
+        '{"bundle": "d1", "module": "main", "attribute": 1}',
+        '{"bundle": "d1", "module": "main", "environment": {"A": "1"}}',
+        '{"bundle": "d1", "module": "main", "environment": [["A", 1]]}',
+        '{"command": ["x"], "environment": []}',
+    ],
 )
 def test_a_malformed_reference_is_refused(text: str) -> None:
     with pytest.raises(InvalidFunction, match="malformed"):
