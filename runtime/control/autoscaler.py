@@ -14,7 +14,7 @@ from typing import Final
 
 from upwell.autoscaler.decision import Decision
 from upwell.autoscaler.engine import Engine
-from upwell.autoscaler.spec import AutoscalerConfig, RevisionSettings
+from upwell.autoscaler.spec import AutoscalerConfig
 from upwell.autoscaler.stats import Report
 from upwell.runtime.clock import Clock
 from upwell.runtime.cluster.interface import (
@@ -25,21 +25,14 @@ from upwell.runtime.cluster.interface import (
     ReplicaState,
     StartFailure,
 )
-from upwell.runtime.control.conditions import READY, is_true
+from upwell.runtime.control.conditions import is_true
+from upwell.runtime.control.revision import SCALE_TARGET_INITIALIZED, revision_settings
 
 TICK_SECONDS: Final = 2.0
 REPORTS_SECONDS: Final = 0.2
 """After a whole second, by when the reports of that second have come."""
 
 _log = logging.getLogger("upwell.autoscaler")
-
-
-def revision_settings(config: AutoscalerConfig, revision: Manifest) -> RevisionSettings:
-    """The settings of a Revision object under `config`."""
-    return config.resolve(
-        revision["metadata"].get("annotations", {}),
-        container_concurrency=int(revision["spec"].get("containerConcurrency") or 0),
-    )
 
 
 def burst_threshold(config: AutoscalerConfig, revision: Manifest) -> int:
@@ -74,7 +67,7 @@ class AutoscalerLoop:
             revision_settings(self.config, manifest),
             self._clock.now(),
             ready=self._ready(revision),
-            initialized=is_true(manifest, READY),
+            initialized=is_true(manifest, SCALE_TARGET_INITIALIZED),
         )
 
     def remove_revision(self, revision: str) -> None:

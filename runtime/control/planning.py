@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from upwell.autoscaler.spec import AutoscalerConfig
 from upwell.functions.api.names import revision_name
 from upwell.runtime.cluster.interface import Manifest
 from upwell.runtime.cluster.labels import CONFIGURATION_LABEL, GENERATION_LABEL, SERVICE_LABEL
@@ -67,6 +68,8 @@ class ServingSettings:
     domains: Domains
     port: int
     """Of the gateway, for URLs."""
+    autoscaler: AutoscalerConfig = field(default_factory=AutoscalerConfig)
+    """Says with how many replicas a revision begins."""
     pulls_images: bool = False
     """Whether replicas are made of images; else each revision needs a source."""
 
@@ -115,7 +118,8 @@ def _plan_revisions(
         has_source = settings.pulls_images or SOURCE_ANNOTATION in revision["metadata"].get("annotations", {})
         if found is None and has_source:
             yield Write(Verb.CREATE, deployment(revision, service), "the revision has none")
-        current = revision | {"status": revision_status(revision, found, now, has_source=has_source)}
+        status = revision_status(revision, found, settings.autoscaler, now, has_source=has_source)
+        current = revision | {"status": status}
         if current["status"] != revision.get("status"):
             yield Write(Verb.STATUS, current, "its deployment changed")
         revisions.append(current)

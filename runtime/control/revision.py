@@ -1,30 +1,42 @@
 """What a Revision says of itself: whether it can run, whether it does, and how many replicas it has.
 
-Ready rests on ResourcesAvailable and ContainerHealthy; Active tells whether there are replicas and is no part of
-Ready, since a revision at zero is as good as any.
+Ready rests on ResourcesAvailable and ContainerHealthy. Two conditions are no part of it, since a revision at zero
+is as good as any: Active tells whether there are replicas; ScaleTargetInitialized, as Knative's PodAutoscaler has
+it, that there were once as many as it begins with. That stays, so that no later platform begins with them again.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final
 
+from upwell.autoscaler.spec import AutoscalerConfig, RevisionSettings
 from upwell.runtime.cluster.interface import Manifest
-from upwell.runtime.control.conditions import StatusCondition, find, merge, summary
+from upwell.runtime.control.conditions import StatusCondition, find, is_true, merge, summary
 from upwell.runtime.control.images import unmapped_message
 
 IMAGE_NOT_MAPPED: Final = "ImageNotMapped"
+SCALE_TARGET_INITIALIZED: Final = "ScaleTargetInitialized"
 
 _INFO: Final = "Info"
 
 
+def revision_settings(config: AutoscalerConfig, revision: Manifest) -> RevisionSettings:
+    """What the autoscaler aims at for a Revision under `config`."""
+    return config.resolve(
+        revision["metadata"].get("annotations", {}),
+        container_concurrency=int(revision["spec"].get("containerConcurrency") or 0),
+    )
+
+
 def revision_status(
-    revision: Manifest, deployment: Manifest | None, now: float, *, has_source: bool
+    revision: Manifest, deployment: Manifest | None, config: AutoscalerConfig, now: float, *, has_source: bool
 ) -> dict[str, Any]:
     """The status of a revision whose Deployment is as given; without a source it has none and cannot run."""
     parts = _health(deployment) if has_source else _unmapped(revision)
+    others = [_activity(deployment), _initialization(revision, deployment, config)]
     status: dict[str, Any] = {
         "observedGeneration": revision["metadata"].get("generation", 1),
-        "conditions": merge(revision, [*parts, summary(parts), _activity(deployment)], now),
+        "conditions": merge(revision, [*parts, summary(parts), *others], now),
     }
     if deployment is not None and "status" in deployment:
         status["actualReplicas"] = int(deployment["status"].get("readyReplicas") or 0)
@@ -64,3 +76,12 @@ def _activity(deployment: Manifest | None) -> StatusCondition:
         message = "requests wait for the first replica"
         return StatusCondition("Active", "Unknown", "Queued", message, _INFO)
     return StatusCondition("Active", "False", "NoTraffic", "no request has come for a while", _INFO)
+
+
+def _initialization(revision: Manifest, deployment: Manifest | None, config: AutoscalerConfig) -> StatusCondition:
+    if not is_true(revision, SCALE_TARGET_INITIALIZED):
+        settings = revision_settings(config, revision)
+        ready = (deployment or {}).get("status", {}).get("readyReplicas") or 0
+        if ready < max(settings.min_scale, settings.initial_scale):
+            return StatusCondition(SCALE_TARGET_INITIALIZED, "Unknown", "Initializing", severity=_INFO)
+    return StatusCondition(SCALE_TARGET_INITIALIZED, "True", severity=_INFO)

@@ -189,7 +189,11 @@ class Platform:
         """Returns when the gateway knows all that is stored."""
         config = platform_config(await stored_config_maps(self.objects), self._layers)
         self.autoscaler.config = config.autoscaler
-        serving = ServingController(self.objects, self._clock, ServingSettings(config.domains, self.port))
+
+        def serving_settings(config: PlatformConfig) -> ServingSettings:
+            return ServingSettings(config.domains, self.port, config.autoscaler)
+
+        serving = ServingController(self.objects, self._clock, serving_settings(config))
         follower = Follower(
             self.objects,
             self.gateway,
@@ -202,7 +206,7 @@ class Platform:
         async def configure(changed: PlatformConfig) -> None:
             self.autoscaler.config = changed.autoscaler
             await follower.refresh()
-            await serving.configure(ServingSettings(changed.domains, self.port))
+            await serving.configure(serving_settings(changed))
 
         # The cluster first: it knows every Deployment when the gateway answers the first request for one.
         loops = {

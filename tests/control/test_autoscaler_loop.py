@@ -144,6 +144,26 @@ def test_the_engine_knows_at_once_what_starts_and_what_is_ready() -> None:
     in_cluster(scenario)
 
 
+def test_a_revision_begins_with_its_initial_scale_until_it_says_that_it_has_had_it() -> None:
+    """As after a restart: neither being ready nor having failed since tells how many replicas there were."""
+    initialized = {"type": "ScaleTargetInitialized", "status": "True"}
+
+    async def scenario(world: LocalWorld) -> list[int]:
+        loop = looping(world)
+        for name, conditions in (
+            ("one-00001", [{"type": "Ready", "status": "True"}]),
+            ("other-00001", [{"type": "Ready", "status": "False"}, initialized]),
+        ):
+            await world.deploy(name)
+            manifest = revision(name) | {"status": {"conditions": conditions}}
+            manifest["metadata"]["annotations"]["autoscaling.knative.dev/initial-scale"] = "3"
+            loop.set_revision(f"default/{name}", manifest)
+        loop.tick()
+        return [len(world.states(ONE)), len(world.states(OTHER))]
+
+    assert in_cluster(scenario) == [3, 0]
+
+
 def test_a_replica_takes_what_its_limit_says_before_a_poke_is_due_or_else_what_it_is_meant_to() -> None:
     assert burst_threshold(CONFIG, revision(containerConcurrency=5)) == 5
     assert burst_threshold(CONFIG, revision()) == 100

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from upwell.autoscaler.spec import AutoscalerConfig
 from upwell.runtime.cluster.interface import Manifest
 from upwell.runtime.control.conditions import find
 from upwell.runtime.control.domains import Domain, Domains
@@ -22,6 +23,7 @@ from upwell.runtime.control.planning import (
 )
 
 SETTINGS = ServingSettings(Domains((), ("localhost", "example.com")), 8080)
+ZERO_INITIAL_SCALE = {"allow-zero-initial-scale": "true", "initial-scale": "0"}
 SOURCE = {"upwell.dev/source": '{"bundle":"d1","module":"main"}'}
 NOW = 1_700_000_000.0
 
@@ -404,6 +406,30 @@ def test_a_revision_tells_its_replicas_and_is_ready_without_any(
     assert [c.get("severity") for c in status["conditions"] if c["type"] == "Active"] == ["Info"]
     assert world.revision("Ready") == ("True", "")
     assert world.ready()[0] == "True"
+
+
+def test_a_revision_says_for_good_that_it_had_as_many_replicas_as_it_begins_with() -> None:
+    world = World(service({"autoscaling.knative.dev/initial-scale": "2"}))
+    told = []
+    for ready in (0, 1, 2, 0):
+        world.settle()
+        told.append(world.revision("ScaleTargetInitialized")[0])
+        world.report("hello-00001-deployment", "True", wanted=2, ready=ready)
+    world.report("hello-00001-deployment", "False", "ImportFailed")
+    world.settle()
+    assert told == ["Unknown", "Unknown", "Unknown", "True"]
+    assert world.revision("ScaleTargetInitialized") == ("True", "")
+    assert world.revision("Ready")[0] == "False", "that it cannot start now changes nothing"
+
+
+@pytest.mark.parametrize(("config", "told"), [({}, "Unknown"), (ZERO_INITIAL_SCALE, "True")])
+def test_a_revision_that_begins_with_none_is_initialized_from_the_beginning(
+    config: dict[str, str], told: str
+) -> None:
+    autoscaler = AutoscalerConfig.from_config_map(config)
+    world = World(service(), dataclasses.replace(SETTINGS, autoscaler=autoscaler))
+    world.settle()
+    assert world.revision("ScaleTargetInitialized")[0] == told
 
 
 # Domains
