@@ -8,10 +8,13 @@ Eviction is therefore never felt by a request that is under way.
 
 Only so many imports run at a time. Those that replicas wait for have places of their own and go before proofs, so
 that a request waits neither for the thousand functions that were deployed with its own nor for the slowest one.
+Those that take long, a program that never listens or an import that hangs, give up their places after a while to
+some that wait, so that a few such do not hold up all others for a minute each.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
@@ -23,12 +26,17 @@ from upwell.runtime.host.templates import TemplateState
 
 USABLE: Final = (TemplateState.LOADING, TemplateState.LOADED, TemplateState.FRESH)
 
+PATIENCE_SECONDS: Final = 3.0
+"""Nearly all imports take less; what takes longer mostly waits for something else than a processor."""
+SLOW_FACTOR: Final = 4
+"""So many times the places may be given up: each is a process that may use memory."""
+
 
 class TemplateCache:
     """The templates of one machine by revision.
 
     At most `loads` imports that replicas wait for run at a time, and proofs only while fewer imports than that
-    run. `busy` says whether a starting replica waits for a revision's template; `loading` is told of each that
+    run; slow ones are not counted, of which there are at most `SLOW_FACTOR` times as many. `busy` says whether a starting replica waits for a revision's template; `loading` is told of each that
     begins to import, `unloadable` of a proof that could not begin; `room` of a revision whose `take` had to wait.
     """
 
@@ -52,7 +60,8 @@ class TemplateCache:
         self._room = room
         self._used: OrderedDict[str, LoadedTemplate] = OrderedDict()
         self._proven: OrderedDict[str, LoadedTemplate] = OrderedDict()
-        self._importing: dict[LoadedTemplate, None] = {}
+        self._importing: dict[LoadedTemplate, asyncio.TimerHandle] = {}
+        self._slow: set[LoadedTemplate] = set()
         self._waiting: OrderedDict[str, None] = OrderedDict()
         self._unproven: OrderedDict[str, Source] = OrderedDict()
 
@@ -131,25 +140,38 @@ class TemplateCache:
         return template if template is not None and template.state in USABLE else None
 
     def _taken_loads(self) -> int:
-        """Imports under way that replicas wait for."""
-        return sum(self._used.get(template.source.revision) is template for template in self._importing)
+        """Places that imports have which replicas wait for."""
+        importing = self._importing.keys() - self._slow
+        return sum(self._used.get(template.source.revision) is template for template in importing)
 
     def _load(self, source: Source) -> LoadedTemplate:
         template = self._loader.load(source)
-        self._importing[template] = None
+        self._await(template)
         self._began(template)
         template.loaded.add_done_callback(lambda loaded: self._ended(template))
         return template
 
+    def _await(self, template: LoadedTemplate) -> None:
+        timer = asyncio.get_running_loop().call_later(PATIENCE_SECONDS, self._take_long, template)
+        self._importing[template] = timer
+
+    def _take_long(self, template: LoadedTemplate) -> None:
+        if len(self._slow) >= SLOW_FACTOR * self._loads:
+            self._await(template)
+            return
+        self._slow.add(template)
+        self._begin_waiting()
+
     def _ended(self, template: LoadedTemplate) -> None:
-        del self._importing[template]
+        self._importing.pop(template).cancel()
+        self._slow.discard(template)
         self._begin_waiting()
 
     def _begin_waiting(self) -> None:
         while self._waiting and self._taken_loads() < self._loads:
             revision, _ = self._waiting.popitem(last=False)
             self._room(revision)
-        while self._unproven and not self._waiting and len(self._importing) < self._loads:
+        while self._unproven and not self._waiting and len(self._importing) - len(self._slow) < self._loads:
             revision, source = self._unproven.popitem(last=False)
             self._used.pop(revision, None)  # one that has failed, or was lost
             try:

@@ -15,6 +15,7 @@ from upwell.functions.errors import Unavailable
 from upwell.runtime.cluster.backoff import LOST_SECONDS, MOST_LOST
 from upwell.runtime.cluster.interface import Manifest, ObjectKey, ReplicaState
 from upwell.runtime.cluster.proofs import MOST_KNOWN, Proofs
+from upwell.runtime.cluster.templates import PATIENCE_SECONDS, SLOW_FACTOR
 from upwell.runtime.control.resources import deployment
 from upwell.runtime.host.source import FunctionSource, ProgramSource, Source
 from upwell.runtime.host.templates import TemplateState
@@ -91,6 +92,39 @@ def test_when_many_are_called_at_once_they_are_imported_in_turn_and_then_their_r
         assert world.states(one) == [STARTING, STARTING]
 
     in_cluster(scenario, unloaded, loads=1)
+
+
+def test_imports_that_hang_do_not_hold_up_those_that_come_after_them() -> None:
+    async def scenario(world: LocalWorld) -> None:
+        *hanging, called, proof = await deploy(world, 6)
+        for each in hanging:
+            world.scale(1, each)
+        world.scale(1, called)
+        assert called not in importing(world)
+        await asyncio.sleep(2 * PATIENCE_SECONDS)
+        assert called in importing(world)
+        await asyncio.sleep(PATIENCE_SECONDS)
+        assert proof in importing(world)
+
+    in_cluster(scenario, unloaded, loads=2)
+
+
+def test_however_many_imports_hang_their_number_is_bounded() -> None:
+    async def scenario(world: LocalWorld) -> None:
+        revisions = await deploy(world, 40)
+        for each in revisions:
+            world.scale(1, each)
+        await asyncio.sleep(20 * PATIENCE_SECONDS)
+        most = len(importing(world))
+        assert 2 + 2 * SLOW_FACTOR <= most <= 4 + 2 * SLOW_FACTOR
+        for each in list(importing(world)):
+            template(world, each).load()
+        await settle()
+        assert len(importing(world)) <= 4
+        await asyncio.sleep(20 * PATIENCE_SECONDS)
+        assert len(importing(world)) <= most
+
+    in_cluster(scenario, unloaded, loads=2)
 
 
 def test_one_that_is_not_called_any_more_before_its_turn_is_still_proven() -> None:
