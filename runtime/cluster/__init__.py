@@ -1,5 +1,5 @@
 """Where objects live and replicas run.
 
-`interface` is what every other room may know of a cluster; `local` keeps objects in memory and runs replicas as
-processes of this machine.
+`interface`, `kinds`, `labels` and `reference` are what rooms above may know of a cluster. A store is `journaled`,
+over SQLite (`sqlite`) or over nothing (`memory`); `local` runs replicas as processes of this machine.
 """
