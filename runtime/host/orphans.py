@@ -24,6 +24,8 @@ ROUNDS: Final = 50
 def end_carriers(variable: str, value: str) -> tuple[int, ...]:
     """Kill every process of this user that carries exactly this value, but for this process and those that led to
     it. Returns them once they are gone. Raises Unavailable when some do not end."""
+    if not value:
+        raise ValueError("every process without the variable would count")
     spared = {os.getpid(), *_ancestors(os.getpid())}
     ended: set[int] = set()
     for _ in range(ROUNDS):
@@ -37,7 +39,7 @@ def end_carriers(variable: str, value: str) -> tuple[int, ...]:
 
 
 def _carries(pid: int, variable: str, value: str) -> bool:
-    return procfs.initial_variable(pid, variable) == value
+    return value != "" and procfs.initial_variable(pid, variable) == value
 
 
 def _ancestors(pid: int) -> Iterator[int]:

@@ -2,7 +2,8 @@
 
 What is in it: `lock` is locked for as long as a platform uses the directory and names its process; `version` is
 the format of all the rest, and tells our directories from others; `mark` is a random text that every process of
-the platform's functions carries in its environment. `objects.db`, `bundles`, `logs` and sockets are their owners'.
+the platform's functions carries in its environment, beside the directory that it was made for. `objects.db`,
+`bundles`, `logs` and sockets are their owners'.
 
 A lock ends with its process, however that ends. Who gets it knows that the last platform is gone, and ends what
 still carries its mark: the function host, replicas, and whatever those have started, daemons included.
@@ -31,6 +32,7 @@ MARK: Final = "UPWELL_PLATFORM"
 
 _BEGINNINGS: Final = frozenset({"lock", "mark"})
 """What a directory holds whose making was cut off."""
+_MARK_TEXT: Final = re.compile(r"[0-9a-f]{32}")
 _DIGEST: Final = re.compile(rb"[0-9a-f]{64}")
 _log = logging.getLogger("upwell.platform")
 
@@ -187,16 +189,24 @@ def _check(path: Path) -> None:
 
 
 def _mark(path: Path) -> str:
-    file = path / "mark"
-    if not file.exists():
-        _write(file, secrets.token_hex(16))
-    return file.read_text().strip()
+    """The directory's own; a new one in the place of one that is damaged, or that came with a copy of a directory:
+    whoever carries that belongs to another platform, which may be running."""
+    file, place = path / "mark", f"{path.stat().st_dev}:{path.stat().st_ino}"
+    if file.exists():
+        mark, _, written = file.read_text(errors="replace").strip().partition(" ")
+        if _MARK_TEXT.fullmatch(mark) and written == place:
+            return mark
+    mark = secrets.token_hex(16)
+    _write(file, f"{mark} {place}\n")
+    return mark
 
 
 def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
+    """Whole or not at all, also when the machine loses its power."""
     partial = path.with_name(f"{path.name}.partial")
     partial.unlink(missing_ok=True)
     with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     partial.rename(path)

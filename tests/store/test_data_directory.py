@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -80,6 +81,30 @@ def test_the_mark_stays_and_is_the_directorys_own(tmp_path: Path) -> None:
         assert len(one.mark) == 32
     with DataDirectory.open(tmp_path / "one") as again:
         assert again.mark == one.mark
+
+
+@pytest.mark.parametrize("text", [b"", b"0" * 32, b"\xff" * 32])
+def test_a_damaged_mark_is_replaced_by_a_new_one(tmp_path: Path, text: bytes) -> None:
+    with DataDirectory.open(tmp_path / "data") as data:
+        before = data.mark
+    (tmp_path / "data" / "mark").write_bytes(text)
+    with DataDirectory.open(tmp_path / "data") as data:
+        assert len(data.mark) == 32
+        assert data.mark not in (before, "0" * 32)
+
+
+def test_a_copy_of_a_directory_has_a_mark_of_its_own_and_leaves_the_first_ones_processes(tmp_path: Path) -> None:
+    with DataDirectory.open(tmp_path / "data") as data, daemon(**{MARK: data.mark}) as serving:
+        shutil.copytree(tmp_path / "data", tmp_path / "copy")
+        with DataDirectory.open(tmp_path / "copy") as copy:
+            assert copy.ended == ()
+            assert copy.mark != data.mark
+        assert is_alive(serving)
+
+
+def test_no_mark_at_all_is_refused_since_everybody_carries_that() -> None:
+    with pytest.raises(ValueError, match="every process"):
+        end_marked("")
 
 
 def test_a_second_platform_is_refused_with_the_first_ones_process(tmp_path: Path) -> None:
