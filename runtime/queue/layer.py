@@ -8,6 +8,9 @@ handler that swallows its cancellation, or a thread, which nothing can end. A re
 message of its body, its head being held until then, as ASGI asks: a handler that fails or takes too long before it
 is answered for in full.
 
+A WebSocket is a request that lasts as long as it is open, and has no more time than another: when its time is up,
+it is answered 504 before it was accepted, and closed with 1001 later. Silence does not end it.
+
 One layer belongs to one event loop. Accounting follows Knative: a request counts from its arrival, time in the
 breaker's queue included, until its handler has ended.
 """
@@ -15,6 +18,7 @@ breaker's queue included, until its handler has ended.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import traceback
 from collections.abc import Callable
@@ -34,6 +38,13 @@ TIMEOUT_TEXT = b"request timeout"
 QUEUE_FULL_TEXT = b"pending request queue full\n"
 ERROR_TEXT = b"Internal Server Error"
 
+CLIENT_CLOSED = 499
+"""Counted, never sent: the caller left while it waited."""
+GOING_AWAY = 1001
+"""Closes a WebSocket whose time is up."""
+TRY_AGAIN_LATER = 1013
+"""Refuses a WebSocket where the server cannot answer with a status."""
+
 FLUSH_SECONDS = 1.0
 """For a client that does not read to take the message of its timeout."""
 
@@ -52,6 +63,8 @@ class RequestTimedOut(AlreadyLogged):
 
 class Invocation:
     """One HTTP request on its way through the layer."""
+
+    watches_idleness = True
 
     __slots__ = (
         "_head",
@@ -116,6 +129,10 @@ class Invocation:
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
         await self._send({"type": "http.response.body", "body": body})
 
+    async def failed(self, error: BaseException) -> None:
+        """The handler raised `error`."""
+        await self.layer.failed(self, error)
+
     def caller_gone(self) -> None:
         """The connection was lost while the request waited for a slot."""
         self.gone = True
@@ -166,12 +183,64 @@ class Invocation:
                 if self.status == 0:
                     await self.answer(504, TIMEOUT_TEXT)
                 else:
-                    await self._send({"type": "http.response.body", "body": TIMEOUT_TEXT, "more_body": False})
+                    await self.end_response()
         except (TimeoutError, RuntimeError):
             # The client does not read, or the response's length leaves no room for the text.
             self.truncated = True
         if self.task is not None and not self.done:
             self.task.cancel()
+
+    async def end_response(self) -> None:
+        """Say in a response that has begun that the time is up, and end it."""
+        await self._send({"type": "http.response.body", "body": TIMEOUT_TEXT, "more_body": False})
+
+
+class Conversation(Invocation):
+    """One WebSocket on its way through the layer. `refusable`: the server can answer it with a status."""
+
+    watches_idleness = False
+
+    __slots__ = ("refusable",)
+
+    def __init__(
+        self,
+        layer: QueueLayer,
+        send: Send,
+        started: float,
+        task: asyncio.Task[object] | None,
+        *,
+        refusable: bool,
+    ) -> None:
+        super().__init__(layer, send, started, task)
+        self.refusable = refusable
+
+    async def send(self, message: Message) -> None:
+        """The handler's `send`. Raises RequestTimedOut once the WebSocket's time is up."""
+        if self.cutting is not None:
+            raise RequestTimedOut
+        if self.status == 0:
+            self.status = 101 if message["type"] == "websocket.accept" else message.get("status", 403)
+        await self._send(message)
+
+    async def answer(self, status: int, body: bytes) -> None:
+        """Refuse it in the handler's place."""
+        self.status = status
+        if not self.refusable:
+            await self._send({"type": "websocket.close", "code": TRY_AGAIN_LATER})
+            return
+        headers = [_PLAIN_TEXT]
+        await self._send({"type": "websocket.http.response.start", "status": status, "headers": headers})
+        await self._send({"type": "websocket.http.response.body", "body": body})
+
+    async def failed(self, error: BaseException) -> None:
+        """Raises it again: the server logs it, and closes."""
+        raise error
+
+    async def end_response(self) -> None:
+        """Close it, unless the handler or the client has."""
+        if self.status == 101:
+            with contextlib.suppress(RuntimeError, OSError):
+                await self._send({"type": "websocket.close", "code": GOING_AWAY, "reason": TIMEOUT_TEXT.decode()})
 
 
 class QueueLayer:
@@ -225,21 +294,18 @@ class QueueLayer:
             await self.app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        if kind == "http":
-            if probes.MARK in headers or probes.is_probe_agent(headers):
-                answer = probes.answer(headers, draining=self.draining)
-                if answer is not None:
-                    await probes.send_answer(send, answer)
-                    return
-            proxied = b"k-proxy-request" in headers
-            if proxied and b"x-forwarded-for" in headers:
-                # The gateway's word: a Unix socket has no peer address of its own.
-                scope["client"] = (headers[b"x-forwarded-for"].decode("latin-1"), 0)
-            await self._serve_http(scope, receive, send, proxied)
-        else:
-            await self._serve_websocket(scope, receive, send, b"k-proxy-request" in headers)
+        if kind == "http" and (probes.MARK in headers or probes.is_probe_agent(headers)):
+            answer = probes.answer(headers, draining=self.draining)
+            if answer is not None:
+                await probes.send_answer(send, answer)
+                return
+        proxied = b"k-proxy-request" in headers
+        if proxied and b"x-forwarded-for" in headers:
+            # The gateway's word: a Unix socket has no peer address of its own.
+            scope["client"] = (headers[b"x-forwarded-for"].decode("latin-1"), 0)
+        await self._serve(scope, receive, send, proxied)
 
-    async def _serve_http(self, scope: Scope, receive: Receive, send: Send, proxied: bool) -> None:
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, proxied: bool) -> None:
         clock = self.clock
         started = clock.monotonic()
         self.stats.start(clock.now(), proxied)
@@ -250,7 +316,12 @@ class QueueLayer:
         if loop is None:
             loop = self._loop = asyncio.get_running_loop()
         # Told its loop, current_task need not look for it, which on Python 3.11 is a system call.
-        invocation = Invocation(self, send, started, asyncio.current_task(loop))
+        task = asyncio.current_task(loop)
+        if scope["type"] == "http":
+            invocation = Invocation(self, send, started, task)
+        else:
+            refusable = "websocket.http.response" in (scope.get("extensions") or ())
+            invocation = Conversation(self, send, started, task, refusable=refusable)
         invocation.timers.append(self.timers.schedule(self._timeout, invocation.time_up))
         scope[DEADLINE] = (clock, started + self._timeout)
         if self._start_timeout or self.idle_timeout:
@@ -266,7 +337,7 @@ class QueueLayer:
                 raise
         except BaseException as error:
             if invocation.cutting is None:
-                await self._failed(invocation, error)
+                await invocation.failed(error)
         finally:
             invocation.end()
             try:
@@ -274,7 +345,8 @@ class QueueLayer:
                     await self._cut(invocation, invocation.cutting)
             finally:
                 self.stats.finish(clock.now(), proxied)
-                self.metrics.observe(invocation.status or 500, clock.monotonic() - started)
+                status = invocation.status or (CLIENT_CLOSED if invocation.gone else 500)
+                self.metrics.observe(status, clock.monotonic() - started)
 
     async def _serve_admitted(
         self, breaker: Breaker, scope: Scope, receive: Receive, invocation: Invocation
@@ -295,31 +367,10 @@ class QueueLayer:
         finally:
             breaker.leave()
 
-    async def _serve_websocket(self, scope: Scope, receive: Receive, send: Send, proxied: bool) -> None:
-        self.stats.start(self.clock.now(), proxied)
-        if self.silent:
-            self.silent = False
-            self._woke()
-        try:
-            if self.breaker is None:
-                await self.app(scope, receive, send)
-                return
-            try:
-                await self.breaker.enter()
-            except QueueFull:
-                await send({"type": "websocket.close", "code": 1013})
-                return
-            try:
-                await self.app(scope, receive, send)
-            finally:
-                self.breaker.leave()
-        finally:
-            self.stats.finish(self.clock.now(), proxied)
-
     def _set_further_timers(self, invocation: Invocation) -> None:
         if self._start_timeout:
             invocation.timers.append(self.timers.schedule(self._start_timeout, invocation.start_overdue))
-        if self.idle_timeout:
+        if self.idle_timeout and invocation.watches_idleness:
             invocation.timers.append(self.timers.schedule(self.idle_timeout, invocation.look_idle))
 
     def expire(self, invocation: Invocation) -> asyncio.Task[None]:
@@ -336,8 +387,8 @@ class QueueLayer:
             _log.warning("a response was cut off: its time was up and its length left no room to say so")
             raise RequestTimedOut("the response was cut off")  # the server closes the connection
 
-    async def _failed(self, invocation: Invocation, error: BaseException) -> None:
-        """The handler raised: log it, and answer if nothing has been sent."""
+    async def failed(self, invocation: Invocation, error: BaseException) -> None:
+        """The handler of an HTTP request raised: log it, and answer if nothing has been sent."""
         if isinstance(error, UpwellError) and error.status != 500 and invocation.status == 0:
             _log.warning("%s", error)
             await invocation.answer(error.status, f"{error.what}\n".encode())

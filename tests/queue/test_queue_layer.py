@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from support.queue import Layer, Response
-from upwell.functions.asgi import Message, Receive, Scope, Send
+from upwell.functions.asgi import GONE, Message, Receive, Scope, Send
 from upwell.functions.errors import Unavailable
 from upwell.functions.sdk import Context
 from upwell.runtime.queue.layer import AlreadyLogged, RequestTimedOut
@@ -425,25 +425,132 @@ def test_an_exception_amid_the_response_is_passed_on_so_that_the_connection_ends
     run_fake(main())
 
 
-def test_websockets_pass_with_accounting_and_without_a_timeout() -> None:
-    async def talk(scope: Scope, receive: Receive, send: Send) -> None:
-        assert scope["type"] == "websocket"
-        await send({"type": "websocket.accept"})
+ACCEPT: Message = {"type": "websocket.accept"}
+
+
+async def talk(scope: Scope, receive: Receive, send: Send) -> None:
+    """A WebSocket that is accepted and stays open."""
+    assert scope["type"] == "websocket"
+    await send(ACCEPT)
+    await asyncio.sleep(500)
+
+
+def test_a_websocket_counts_while_it_is_open_and_silence_does_not_end_it() -> None:
+    async def main() -> None:
+        layer = Layer(talk, timeout_seconds=600, idle_timeout_seconds=1, response_start_timeout_seconds=1)
+        open_ = asyncio.create_task(layer.request(kind="websocket"))
+        await asyncio.sleep(400)
+        assert layer.stats.in_flight == 1
+        assert (await open_).messages == [ACCEPT]
+        assert layer.stats.in_flight == 0
+        assert layer.layer.metrics.responses == {101: 1}
+
+    run_fake(main())
+
+
+def test_a_websocket_whose_time_is_up_is_closed_and_its_handler_cancelled() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        layer = Layer(talk, timeout_seconds=5, container_concurrency=1)
+        response = await layer.request(kind="websocket")
+        assert response.messages == [
+            ACCEPT,
+            {"type": "websocket.close", "code": 1001, "reason": "request timeout"},
+        ]
+        assert 5 <= loop.time() - response.times[0] < 6
+        assert layer.layer.metrics.timeouts == 1
+        assert layer.told.stuck == 0
+        assert repr(layer.layer) == "<QueueLayer [0 in flight, 1 done] <Breaker [0/1 running, 0/10 waiting]>>"
+
+    run_fake(main())
+
+
+@pytest.mark.parametrize("setting", ["timeout_seconds", "response_start_timeout_seconds"])
+def test_a_websocket_that_is_not_accepted_in_time_is_answered_504(setting: str) -> None:
+    async def dawdle(scope: Scope, receive: Receive, send: Send) -> None:
         await asyncio.sleep(500)
 
     async def main() -> None:
-        layer = Layer(talk, timeout_seconds=1, container_concurrency=1)
-        first = asyncio.create_task(layer.request(kind="websocket"))
-        await asyncio.sleep(100)
-        assert layer.stats.in_flight == 1
-        others = [asyncio.create_task(layer.request(kind="websocket")) for _ in range(11)]
+        settings: dict[str, Any] = {setting: 5}
+        layer = Layer(dawdle, **settings)
+        start, body = (await layer.request(kind="websocket")).messages
+        assert (start["type"], start["status"]) == ("websocket.http.response.start", 504)
+        assert (body["type"], body["body"]) == ("websocket.http.response.body", b"request timeout")
+        layer.extensions = {}
+        assert (await layer.request(kind="websocket")).messages == [{"type": "websocket.close", "code": 1013}]
+        assert layer.layer.metrics.responses == {504: 2}
+
+    run_fake(main())
+
+
+def test_a_websocket_beyond_the_queue_is_refused_with_503() -> None:
+    async def main() -> None:
+        layer = Layer(talk, container_concurrency=1)
+        tasks = [asyncio.create_task(layer.request(kind="websocket")) for _ in range(11)]
         await asyncio.sleep(0.1)
-        assert others[-1].result().messages == [{"type": "websocket.close", "code": 1013}]
-        for other in others:
-            other.cancel()
-        assert (await first).messages == [{"type": "websocket.accept"}]
-        await asyncio.sleep(0)
+        start, body = (await layer.request(kind="websocket")).messages
+        assert (start["status"], body["body"]) == (503, b"pending request queue full\n")
+        layer.extensions = {}
+        assert (await layer.request(kind="websocket")).messages == [{"type": "websocket.close", "code": 1013}]
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+    run_fake(main())
+
+
+def test_a_websocket_whose_client_leaves_the_queue_makes_room_in_it() -> None:
+    async def main() -> None:
+        layer = Layer(talk, container_concurrency=1)
+        tasks = [asyncio.create_task(layer.request(kind="websocket")) for _ in range(11)]
+        await asyncio.sleep(0.1)
+        layer.scopes[5][GONE]()
+        await asyncio.sleep(0.1)
+        assert tasks[5].result().messages == []
+        assert layer.layer.metrics.responses == {499: 1}
+        assert repr(layer.layer) == "<QueueLayer [10 in flight, 1 done] <Breaker [1/1 running, 9/10 waiting]>>"
+        assert GONE not in layer.scopes[0]
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+    run_fake(main())
+
+
+def test_a_handler_that_refuses_or_fails_a_websocket_is_left_to_it() -> None:
+    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.close", "code": 1000})
+
+    async def fail(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(ACCEPT)
+        raise ValueError("of its own")
+
+    async def main() -> None:
+        layer = Layer(refuse)
+        assert len((await layer.request(kind="websocket")).messages) == 1
+        assert layer.layer.metrics.responses == {403: 1}
+        layer = Layer(fail)
+        with pytest.raises(ValueError, match="of its own"):
+            await layer.request(kind="websocket")
         assert layer.stats.in_flight == 0
+
+    run_fake(main())
+
+
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+def test_who_asks_is_told_by_the_gateway_alone(kind: str) -> None:
+    clients: list[object] = []
+
+    async def note(scope: Scope, receive: Receive, send: Send) -> None:
+        clients.append(scope.get("client"))
+        await send(ACCEPT if kind == "websocket" else HEAD)
+
+    async def main() -> None:
+        layer = Layer(note)
+        forwarded = {"X-Forwarded-For": "192.0.2.1"}
+        await layer.request({**forwarded, "K-Proxy-Request": "activator"}, kind)
+        await layer.request(forwarded, kind)
+        assert clients == [("192.0.2.1", 0), None]
 
     run_fake(main())
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from upwell.autoscaler.stats import RequestStats
-from upwell.functions.asgi import Application, Message
+from upwell.functions.asgi import Application, Message, Scope
 from upwell.runtime.queue.layer import QueueLayer
 from upwell.runtime.queue.settings import QueueSettings
 from upwell.runtime.timers import TimerWheel
@@ -66,6 +66,8 @@ class Layer:
     def __init__(self, app: Application, *, abandoned: Callable[[], int] = lambda: 0, **settings: Any) -> None:
         loop = asyncio.get_running_loop()
         self.told = Told()
+        self.extensions: dict[str, Any] = {"websocket.http.response": {}}
+        self.scopes: list[Scope] = []
         self.stats = RequestStats(loop.time())
         self.wheel = TimerWheel(loop)
         self.layer = QueueLayer(
@@ -96,7 +98,9 @@ class Layer:
     ) -> None:
         """The same into a response that can be looked at meanwhile."""
         pairs = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
-        await self.layer({"type": kind, "headers": pairs}, _receive, response.send)
+        scope: Scope = {"type": kind, "headers": pairs, "extensions": self.extensions}
+        self.scopes.append(scope)
+        await self.layer(scope, _receive, response.send)
 
 
 async def _receive() -> Message:
