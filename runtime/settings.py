@@ -8,6 +8,7 @@ the command turns each field into a flag of the same name with dashes.
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, get_type_hints
@@ -41,7 +42,7 @@ class Option:
 
     name: str
     type: type
-    """int, float, str, bool, or tuple for a comma-separated list."""
+    """int, float, str, bool, or tuple for names with commas between them, or in a JSON array."""
     default: Any
     explanation: str
     least: float | None = None
@@ -75,7 +76,8 @@ class Option:
     @property
     def expected(self) -> str:
         """What a value must be, in words."""
-        words = {int: "a whole number", float: "a number", bool: "true or false", tuple: "names with commas"}
+        words = {int: "a whole number", float: "a number", bool: "true or false"}
+        words[tuple] = "names with commas or in a JSON array"
         bounds = [f"from {self.least:g}"] if self.least is not None else []
         bounds += [f"to {self.most:g}"] if self.most is not None else []
         return " ".join([words.get(self.type, "text"), *bounds])
@@ -89,6 +91,11 @@ def _boolean(text: str) -> bool:
 
 
 def _names(text: str) -> tuple[str, ...]:
+    if text.lstrip().startswith("["):
+        names = json.loads(text)
+        if not all(isinstance(name, str) for name in names):
+            raise ValueError(text)
+        return tuple(names)
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 

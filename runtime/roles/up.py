@@ -78,7 +78,9 @@ class UpSettings:
         " their place, but for localhost.",
     )
     images: tuple[str, ...] = setting(
-        (), "What images stand for: NAME=PATH[:callable] or NAME=cmd:COMMAND. What apply maps comes first."
+        (),
+        "What images stand for: NAME=PATH[:callable] or NAME=cmd:COMMAND; one that holds a comma goes into a JSON"
+        " array. What apply maps comes first.",
     )
     templates: int = setting(
         32, "Imported functions kept ready to fork, about 10 MB of private memory each.", least=1
