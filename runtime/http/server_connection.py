@@ -5,8 +5,8 @@ moved only when it fires before the deadline that then holds.
 
 A client may end its side and still wait for answers (a half-closed connection), which from here looks like one
 that has left. So it is answered; and if that takes long it is asked, with a `100 Continue` that any client skips
-and to which a socket that is closed answers with a reset. An answer that stands still cannot be asked through: its
-client is taken as gone after a while.
+and to which a socket that is closed answers with a reset. Through an answer that stands still nobody can be asked, nor
+a client of HTTP/1.0 at all: these are taken as gone after a while.
 """
 
 from __future__ import annotations
@@ -507,13 +507,14 @@ class ServerConnection(asyncio.Protocol):
 
     def _wait_for_half_closed(self, exchange: Exchange) -> None:
         self._seen_sent = exchange.bytes_sent if exchange.responded else -1
-        pause = self.settings.half_closed_idle if exchange.responded else self.settings.half_closed_probe
+        askable = not exchange.responded and exchange.request.version == b"1.1"
+        pause = self.settings.half_closed_probe if askable else self.settings.half_closed_idle
         self._set_deadline(self._server.clock.monotonic() + pause)
 
     def _look_for_client(self, exchange: Exchange, now: float) -> None:
         """The client has ended its side some time ago, and may have left altogether."""
         settings = self.settings
-        if _hung_up(self._transport):
+        if _hung_up(self._transport) or (not exchange.responded and exchange.request.version == b"1.0"):
             self._transport.abort()
         elif exchange.responded:
             if exchange.bytes_sent == self._seen_sent and not self._transport.get_write_buffer_size():
@@ -524,8 +525,7 @@ class ServerConnection(asyncio.Protocol):
         else:
             self._probes += 1
             if self._probes % 2:
-                if exchange.request.version == b"1.1":
-                    self._transport.write(_CONTINUE)
+                self._transport.write(_CONTINUE)
                 self._set_deadline(now + _PROBE_ANSWER)
             else:
                 self._set_deadline(now + settings.half_closed_probe * 2 ** (self._probes // 2))

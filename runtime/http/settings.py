@@ -47,13 +47,14 @@ class HttpSettings:
     discard_bytes: int = 262_144
     """Of a body nobody wanted, read to keep the connection; as Go does. Beyond, closing is cheaper."""
 
-    half_closed_probe: float = 0.5
+    half_closed_probe: float = 0.1
     """After a client has ended its side and before its answer has begun, until it is asked whether it is still
-    there, and each time twice as long as before. Most answers come sooner and are not preceded by the question."""
+    there, and each time twice as long as before. Nearly all have left, and hold a place that others wait for; the
+    few that have not are mostly answered sooner, without the question before the answer."""
 
     half_closed_idle: float = 5.0
-    """The same once its answer has begun, if not a byte of it moved: nothing can be asked then, and a client that
-    ends its side in the midst of an answer has nearly always left."""
+    """Until it is taken as gone when it cannot be asked: it speaks HTTP/1.0, or its answer has begun and not a byte
+    of it has moved. Other servers do not wait at all."""
 
     expect_timeout: float = 1.0
     """For a back end to say 100 Continue; after it the body is sent all the same, as Go does: older servers say

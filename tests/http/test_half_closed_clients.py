@@ -135,15 +135,42 @@ def test_how_often_a_client_is_asked_grows_slower() -> None:
             client = await proxy.client(GET)
             client.transport.write_eof()
             await asyncio.sleep(300)
-            assert 5 <= client.received.count(CONTINUE) <= 10
+            assert 5 <= client.received.count(CONTINUE) <= 12
             assert proxy.outcomes == []
-            old = await proxy.client(b"GET / HTTP/1.0\r\n\r\n")
-            old.transport.write_eof()
-            await asyncio.sleep(300)
-            assert old.received == b""
-            for peer in proxy.backend.peers:
-                peer.send(OK)
-            assert (await old.to_the_end()).endswith(b"ok")
+
+    run_fake(main())
+
+
+def test_a_client_of_http_1_0_which_cannot_be_asked_is_waited_for_a_little() -> None:
+    async def main() -> None:
+        clock = FakeClock(loop=asyncio.get_running_loop())
+        async with proxying(silent, clock=clock) as proxy:
+            old = b"GET / HTTP/1.0\r\n\r\n"
+            waits, late = await proxy.client(old), await proxy.client(old)
+            await eventually(lambda: len(proxy.backend.peers) == 2)
+            waits.transport.write_eof()
+            late.transport.write_eof()
+            await asyncio.sleep(4)
+            assert proxy.outcomes == []
+            proxy.backend.peers[0].send(OK)
+            await eventually(lambda: len(proxy.outcomes) == 1)
+            await asyncio.sleep(2)
+            assert proxy.kinds == [OutcomeKind.COMPLETE, OutcomeKind.CLIENT_GONE]
+            assert sorted([(await waits.to_the_end())[-2:], (await late.to_the_end())[-2:]]) == [b"", b"ok"]
+
+    run_fake(main())
+
+
+def test_a_client_that_left_holds_its_place_for_a_moment_only() -> None:
+    async def main() -> None:
+        clock = FakeClock(loop=asyncio.get_running_loop())
+        async with proxying(silent, clock=clock) as proxy:
+            clients = [await proxy.client(GET) for _ in range(20)]
+            await eventually(lambda: len(proxy.backend.peers) == 20)
+            for client in clients:
+                client.close()
+            await asyncio.sleep(0.35)
+            assert proxy.kinds == [OutcomeKind.CLIENT_GONE] * 20
 
     run_fake(main())
 
