@@ -36,8 +36,9 @@ class TemplateCache:
     """The templates of one machine by revision.
 
     At most `loads` imports that replicas wait for run at a time, and proofs only while fewer imports than that
-    run; slow ones are not counted, of which there are at most `SLOW_FACTOR` times as many. `busy` says whether a starting replica waits for a revision's template; `loading` is told of each that
-    begins to import, `unloadable` of a proof that could not begin; `room` of a revision whose `take` had to wait.
+    run; slow ones are not counted, of which there are at most `SLOW_FACTOR` times as many. `busy` says whether a
+    starting replica waits for a revision's template; `loading` is told of each that begins to import, `unloadable`
+    of a proof that could not begin; `room` of a revision whose `take` had to wait.
     """
 
     def __init__(

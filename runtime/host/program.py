@@ -138,6 +138,7 @@ class ProgramReplica:
             if attempt == PORT_STARTS or not self._program.port_is_taken():
                 raise NotReady(self._ended_early(ended), ended)
             self._program.kill()
+            self._program.release()
             self._program = self._new_program()
 
     async def _start_once(self) -> Ended | None:
@@ -229,10 +230,14 @@ class ProgramReplica:
     async def _drain_and_end(self, server: HttpServer, listener: socket.socket) -> int:
         deadline = self._clock.monotonic() + self._grace
         _, ended = await self._first(self._drain_server(server, listener, deadline), self._program.wait())
+        # Of the time until SIGKILL, preStop is a part, as in Kubernetes.
+        termination = self._source.termination_seconds
+        killed_at = self._clock.monotonic() + termination
         if not ended.done() or ended.cancelled():
-            await self._act(self._source.lifecycle.pre_stop, "preStop", max(1.0, self._grace))
-        left = max(LEAST_TERMINATION_SECONDS, deadline - self._clock.monotonic())
-        await self._program.end(min(self._source.termination_seconds, left))
+            seconds = max(1.0, min(self._grace, termination))
+            await self._act(self._source.lifecycle.pre_stop, "preStop", seconds)
+        left = max(LEAST_TERMINATION_SECONDS, min(deadline, killed_at) - self._clock.monotonic())
+        await self._program.end(min(termination, left))
         self._reports.report()
         return 0
 

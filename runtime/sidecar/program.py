@@ -1,8 +1,9 @@
 """A user's program as the sidecar's child: started on a free port, watched, and ended with all that it started.
 
 It leads a session and process group of its own. Where the kernel can, it ends with the sidecar however that ends.
-The port is chosen outside the range from which connections get theirs, by binding it for a moment; should another
-process take it meanwhile, the program fails to listen and is to be started again on another port.
+The port is chosen outside the range from which connections get theirs, by binding it for a moment, and kept from
+other programs of ours by a name: one that took it meanwhile would be sent our requests. Should any other process
+take it, the program fails to listen and is to be started again on another port.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import random
 import shutil
 import signal
 import socket
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +82,7 @@ class Program:
         prepare: Callable[[], None] | None = None,
     ) -> None:
         """`prepare` is called in the child before the program takes its place."""
-        self.port = free_port()
+        self.port, self._reservation = reserve_port()
         self.environment = {**environment, "PORT": str(self.port)}
         self.command = tuple(expand(word, self.environment) for word in command)
         self._directory = directory
@@ -125,8 +127,11 @@ class Program:
     async def end(self, grace: float) -> None:
         """SIGTERM to the program, then to what it leaves of its group; SIGKILL to all after `grace` seconds."""
         process = self._process
-        if process is None:
-            return
+        if process is not None:
+            await self._end(process, grace)
+        self.release()
+
+    async def _end(self, process: asyncio.subprocess.Process, grace: float) -> None:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()
@@ -142,6 +147,10 @@ class Program:
     def kill(self) -> None:
         """End the whole group at once."""
         self._signal(signal.SIGKILL)
+
+    def release(self) -> None:
+        """Let other programs have its port. Idempotent; `end` does so too."""
+        self._reservation.close()
 
     def last_lines(self) -> str:
         """The end of what it has written to its log since it was started; empty when that is not known."""
@@ -174,19 +183,24 @@ class Program:
         return True
 
 
-def free_port() -> int:
-    """A port of the loopback address that nobody listens on now. Raises OSError when none is found."""
+def reserve_port(ports: Sequence[int] = PORTS) -> tuple[int, socket.socket]:
+    """A port of the loopback address that nobody listens on now, and what keeps it from other callers until it is
+    closed. Raises OSError when none is found."""
     failure = OSError("no free port")
+    reservation = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     for _ in range(PORT_ATTEMPTS):
-        port = random.choice(PORTS)
+        port = random.choice(ports)
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("", port))
+                if sys.platform == "linux":  # a name without a file, which ends with its socket
+                    reservation.bind(f"\0upwell-port-{port}")
             except OSError as error:
                 failure = error
                 continue
-            return port
+            return port, reservation
+    reservation.close()
     raise failure
 
 

@@ -155,6 +155,18 @@ def test_a_daemon_that_a_function_started_in_a_session_of_its_own_ends_with_its_
     run(main())
 
 
+def test_a_pre_stop_that_hangs_has_no_more_than_the_termination_grace_period(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with hosting(tmp_path) as host:
+            hanging = Lifecycle(pre_stop=Exec(("sleep", "1000")))
+            source = program(tmp_path / "p", lifecycle=hanging, termination_seconds=0.5)
+            running = await serving(host, source)
+            running.process.drain()
+            assert (await running.recorder.exit()).code == 0
+
+    run(main())
+
+
 def test_a_daemon_that_a_function_merely_forked_ends_with_its_replica(tmp_path: Path) -> None:
     text = """
         import os, time

@@ -15,7 +15,7 @@ from support.programs import command, program, serving
 from upwell.functions.errors import InvalidFunction
 from upwell.runtime.host.launcher import LoadFailed, ProgramSource, TemplateState
 from upwell.runtime.sidecar.probing import HttpGet, Probe, Probes
-from upwell.runtime.sidecar.program import Program
+from upwell.runtime.sidecar.program import Program, reserve_port
 
 
 async def refusal(host: Host, source: ProgramSource) -> LoadFailed:
@@ -165,6 +165,17 @@ def test_a_port_that_another_takes_meanwhile_is_told_from_one_that_is_free(tmp_p
         other.bind(("127.0.0.1", started.port))
         other.listen()
         assert started.port_is_taken()
+    started.release()
+
+
+def test_of_programs_that_do_not_listen_yet_no_two_have_one_port() -> None:
+    free, kept = reserve_port()
+    kept.close()
+    with reserve_port(range(free, free + 1))[1], pytest.raises(OSError, match="in use"):
+        reserve_port(range(free, free + 1))
+    port, kept = reserve_port(range(free, free + 1))
+    kept.close()
+    assert port == free
 
 
 def test_a_program_whose_port_is_taken_is_started_again_on_another(tmp_path: Path) -> None:
@@ -172,7 +183,8 @@ def test_a_program_whose_port_is_taken_is_started_again_on_another(tmp_path: Pat
         import subprocess
         if not os.path.exists("port"):
             open("port", "w").write(os.environ["PORT"])
-            code = "import os, socket, time; s = socket.create_server(('127.0.0.1', int(os.environ['PORT'])));"
+            # It has the port but does not listen, or it could be taken for the program before that has ended.
+            code = "import os, socket, time; s = socket.socket(); s.bind(('127.0.0.1', int(os.environ['PORT'])));"
             code += "open('taken', 'w').close(); time.sleep(1000)"
             subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
             while not os.path.exists("taken"):
