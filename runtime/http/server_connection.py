@@ -5,8 +5,8 @@ moved only when it fires before the deadline that then holds.
 
 A client may end its side and still wait for answers (a half-closed connection), which from here looks like one
 that has left. So it is answered; and if that takes long it is asked, with a `100 Continue` that any client skips
-and to which a socket that is closed answers with a reset. Through an answer that stands still nobody can be asked, nor
-a client of HTTP/1.0 at all: these are taken as gone after a while.
+and to which a socket that is closed answers with a reset. Through an answer that stands still nobody can be asked,
+nor a client of HTTP/1.0 at all: these are taken as gone after a while.
 """
 
 from __future__ import annotations

@@ -53,8 +53,8 @@ class HttpSettings:
     few that have not are mostly answered sooner, without the question before the answer."""
 
     half_closed_idle: float = 5.0
-    """Until it is taken as gone when it cannot be asked: it speaks HTTP/1.0, or its answer has begun and not a byte
-    of it has moved. Other servers do not wait at all."""
+    """Until it is taken as gone when it cannot be asked: it speaks HTTP/1.0, or its answer has begun and not a
+    byte of it has moved. Other servers do not wait at all."""
 
     expect_timeout: float = 1.0
     """For a back end to say 100 Continue; after it the body is sent all the same, as Go does: older servers say
