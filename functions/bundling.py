@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from upwell.functions.errors import InvalidFunction
+from upwell.functions.funcpython import FUNCTION_FILE
 
 # A function's own source, not its dependencies: generous for that, small enough to keep a copy a revision.
 SIZE_LIMIT = 64 * 1024 * 1024
@@ -43,8 +44,9 @@ def bundle_directory(root: Path, into: Path) -> Bundle:
 
 
 def bundle_files(root: Path, module: str, into: Path) -> Bundle:
-    """The copy of one module of `root` and of the neighbours that it imports, theirs included."""
-    return _copy(root, sorted(_imported(root, module)), into)
+    """The copy of one module of `root`, of the neighbours that it imports, theirs included, and `func.yaml`."""
+    described = {PurePosixPath(FUNCTION_FILE)} if (root / FUNCTION_FILE).is_file() else set()
+    return _copy(root, sorted(_imported(root, module) | described), into)
 
 
 def _walk(root: Path, directory: Path, chain: tuple[Path, ...] = ()) -> Iterator[PurePosixPath]:
@@ -96,24 +98,27 @@ def _imported(root: Path, module: str) -> set[PurePosixPath]:
         if (package / "__init__.py").is_file():
             files |= set(_walk(root, package))
         found |= files
-        wanted = {each for path in files if path.suffix == ".py" for each in _imports(root / path)}
+        wanted = {each for path in files if path.suffix == ".py" for each in _imports(root, path)}
         unread += wanted - seen
         seen |= wanted
     return found
 
 
-def _imports(file: Path) -> set[str]:
-    """Top-level names that a file imports; none when it is no Python, which importing it will tell better."""
+def _imports(root: Path, path: PurePosixPath) -> set[str]:
+    """Names in `root` that a file may import; none when it is no Python, which importing it will tell better.
+
+    By a relative import too: functions-framework imports a module so that it may name its neighbours like this.
+    """
     try:
-        tree = ast.parse(file.read_bytes())
+        tree = ast.parse((root / path).read_bytes())
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return set()
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.add(node.module.partition(".")[0])
+        elif isinstance(node, ast.ImportFrom) and node.level in (0, len(path.parts)):
+            names |= {node.module.partition(".")[0]} if node.module else {alias.name for alias in node.names}
     return names
 
 

@@ -67,6 +67,7 @@ class FunctionApplication:
     is_async: Final = True
 
     def __init__(self, target: Callable[..., Any], where: str, invoke: Invoke | None = None) -> None:
+        self.__wrapped__ = target
         self._target = target
         self._where = where
         self._invoke = invoke

@@ -1,8 +1,8 @@
 """`func.yaml`, the file that Knative's `func` keeps beside a function: what of it matters where no image is built.
 
-That is its name, its runtime, and the variables of `run.envs` (of `envs` in older files). A
-variable that is to come from a Secret or ConfigMap of a cluster has no value here and is named, for the caller to
-tell. What configures builds and deployments is left alone.
+That is its name, its runtime, and the variables of `run.envs` (of `envs` in older files). A variable that is to
+come from a Secret or ConfigMap of a cluster, or from a variable that is not set here, has no value and is named,
+for the caller to tell. What configures builds and deployments is left alone.
 """
 
 from __future__ import annotations
@@ -23,17 +23,18 @@ _CLUSTER = re.compile(r"\{\{\s*(secret|configMap):")
 
 @dataclass(frozen=True, slots=True)
 class FunctionFile:
-    """What `func.yaml` says: `environment` in pairs of name and value, `unset` the names without a value here."""
+    """What `func.yaml` says: `environment` in pairs of name and value; `unset` likewise in pairs, of the name of a
+    variable that has no value here and of what it should have come from."""
 
     name: str | None
     environment: tuple[tuple[str, str], ...]
-    unset: tuple[str, ...]
+    unset: tuple[tuple[str, str], ...]
 
 
 def read_function_file(root: Path, variables: Mapping[str, str] = os.environ) -> FunctionFile | None:
     """The `func.yaml` in `root`, None when there is none; `variables` are those that its values may refer to.
 
-    Raises InvalidFunction for what is no such file, for another language's, and for a variable that is not there.
+    Raises InvalidFunction for what is no such file and for another language's.
     """
     file = root / FUNCTION_FILE
     if not file.is_file():
@@ -43,12 +44,14 @@ def read_function_file(root: Path, variables: Mapping[str, str] = os.environ) ->
     if runtime != "python":
         raise InvalidFunction(f"a function for {runtime}, not for Python", where=str(file))
     pairs = [(str(each["name"]), str(each.get("value", ""))) for each in _variables(content, file)]
-    known = tuple(
-        (name, _substituted(value, variables, file)) for name, value in pairs if not _CLUSTER.search(value)
-    )
-    unset = tuple(name for name, value in pairs if _CLUSTER.search(value))
-    name = content.get("name")
-    return FunctionFile(str(name) if name else None, known, unset)
+    known, unset = [], []
+    for name, value in pairs:
+        if _CLUSTER.search(value) or any(local not in variables for local in _LOCAL.findall(value)):
+            unset.append((name, value))
+        else:
+            known.append((name, _LOCAL.sub(lambda found: variables[found[1]], value)))
+    called = content.get("name")
+    return FunctionFile(str(called) if called else None, tuple(known), tuple(unset))
 
 
 def _parse(file: Path) -> dict[str, Any]:
@@ -70,10 +73,3 @@ def _variables(content: dict[str, Any], file: Path) -> list[dict[str, Any]]:
         raise InvalidFunction("envs is not a list of names and values", where=str(file))
     # One without a name stands for all of a Secret or ConfigMap, which are not here.
     return [each for each in found if each.get("name")]
-
-
-def _substituted(value: str, variables: Mapping[str, str], file: Path) -> str:
-    for name in _LOCAL.findall(value):
-        if name not in variables:
-            raise InvalidFunction(f"refers to the variable {name}, which is not set", where=str(file))
-    return _LOCAL.sub(lambda found: variables[found[1]], value)

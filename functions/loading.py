@@ -14,6 +14,7 @@ import functools
 import importlib
 import importlib.machinery
 import importlib.util
+import inspect
 import os
 import sys
 import traceback
@@ -27,6 +28,7 @@ from upwell.functions import eventalias, framework
 from upwell.functions.errors import InvalidFunction
 from upwell.functions.funcpython import FunctionApplication, is_func_python, read_invoke
 from upwell.functions.picking import named, pick
+from upwell.functions.sdk import LifecycleHooks, lifecycle_hooks
 
 
 def load(root: Path, module: str, attribute: str | None, origin: Path | None = None) -> object:
@@ -52,6 +54,13 @@ def load(root: Path, module: str, attribute: str | None, origin: Path | None = N
     as_package = "." not in module
     imports = functools.partial(_import, root, module, shown, file, as_package=as_package)
     return framework.application(target, file, imports, where)
+
+
+def hooks(target: object, module: str) -> LifecycleHooks:
+    """The hooks of a function that `load` gave: those in the entry's `module`, and in the module that it was
+    imported from, as the `__init__` of a package does."""
+    names = dict.fromkeys((module, getattr(inspect.unwrap(cast(Any, target)), "__module__", None)))
+    return lifecycle_hooks(*(sys.modules[name] for name in names if name in sys.modules))
 
 
 def _entry(module: types.ModuleType, attribute: str | None, root: Path, where: str) -> object:
@@ -150,7 +159,7 @@ def _import(root: Path, module: str, shown: Path, file: Path, *, as_package: boo
     except SyntaxError as error:
         raise _syntax_error(error) from error
     except ModuleNotFoundError as error:
-        raise _missing_module(error, shown) from error
+        raise _missing_module(error, root, shown) from error
     except SystemExit as error:
         what = f"the module calls exit({error.code!r}) while it is imported"
         hint = "Keep what a script does under: if __name__ == '__main__':"
@@ -199,16 +208,17 @@ def _syntax_error(error: SyntaxError) -> InvalidFunction:
     return InvalidFunction(error.msg, where=where, hint=f"{text.strip()}\n  {caret}" if text else "")
 
 
-def _missing_module(error: ModuleNotFoundError, shown: Path) -> InvalidFunction:
+def _missing_module(error: ModuleNotFoundError, root: Path, shown: Path) -> InvalidFunction:
     name = error.name or str(error)
     where = _trim(error, shown)
     top = name.partition(".")[0]
     hint = (
-        "Functions run in upwell's own Python environment; install it there: "
-        f"{sys.executable} -m pip install {top}\n"
-        "  A file that lies beside the function is taken along only where an import names it: "
+        "A file that lies beside the function is taken along only where an import names it: "
         "give the directory instead."
     )
+    if not any((root / found).exists() for found in (top, f"{top}.py")):
+        install = f"{sys.executable} -m pip install {top}"
+        hint = f"Functions run in upwell's own Python environment; install it there: {install}\n  {hint}"
     if top == "cloudevents" and top in sys.modules:
         hint = (
             "The installed version of cloudevents has no such module: "

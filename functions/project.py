@@ -4,9 +4,9 @@
 the process that serves it.
 
 The entry module of a directory is the first of these that is there: main.py, function.py, func.py, app.py,
-handler.py, a file named like the directory, `__init__.py` (the directory is then a package), the package
-`function` as Knative's `func` lays it out, the `wsgi` module of a Django project, the only .py file. A `func.yaml`
-there gives the function's name and its environment.
+handler.py, asgi.py, wsgi.py, a file named like the directory, `__init__.py` (the directory is then a package), the
+package `function` as Knative's `func` lays it out, the `wsgi` module of a Django project, the only .py file. A
+`func.yaml` there gives the function's name and its environment, also where the entry's own file is named.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from upwell.functions.loading import load
 
 __all__ = ["Bundle", "Project", "bundle", "load", "locate"]
 
-_ENTRIES = ("main", "function", "func", "app", "handler")
+_ENTRIES = ("main", "function", "func", "app", "handler", "asgi", "wsgi")
 _ATTRIBUTE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
@@ -34,8 +34,8 @@ class Project:
     `name` is a DNS-1035 label. `module` is imported with `root`, an absolute directory, on the path; `attribute`
     is the callable that the user named in it, None to let `load` pick. `alone` says that the user named the file
     and not its directory: only it and the neighbours that it imports belong to the project. `environment` holds
-    the variables that `func.yaml` sets, as pairs; those that it would take from a cluster's Secrets or ConfigMaps
-    are named in `unset`.
+    the variables that the `func.yaml` beside it sets, in pairs of name and value; `unset` those that it gives no
+    value here, in pairs of name and what this should have come from.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Project:
     attribute: str | None = None
     alone: bool = False
     environment: tuple[tuple[str, str], ...] = ()
-    unset: tuple[str, ...] = ()
+    unset: tuple[tuple[str, str], ...] = ()
 
 
 def locate(spec: str) -> Project:
@@ -57,12 +57,12 @@ def locate(spec: str) -> Project:
         raise InvalidFunction("no such file or directory", where=str(path), hint="Give a .py file or a directory.")
     path = path.resolve()
     if path.is_dir():
-        return _directory(path, attribute)
+        return _project(path, path, _entry_module(path), attribute, alone=False)
     if path.suffix != ".py":
         raise InvalidFunction("not a Python file", where=str(path), hint="Give a .py file or a directory.")
     if path.stem == "__init__":
         return locate(f"{path.parent}:{attribute}" if attribute else str(path.parent))
-    return Project(_name(path.stem, path), path.parent, path.stem, attribute, alone=True)
+    return _project(path, path.parent, path.stem, attribute, alone=True)
 
 
 def bundle(project: Project, into: Path) -> Bundle:
@@ -101,18 +101,21 @@ def _name(stem: str, path: Path) -> str:
     return name
 
 
-def _directory(path: Path, attribute: str | None) -> Project:
-    described = read_function_file(path)
+def _project(path: Path, root: Path, module: str, attribute: str | None, *, alone: bool) -> Project:
+    described = read_function_file(root)
+    name = path.stem if alone else path.name
     if described is None:
-        return Project(_name(path.name, path), path, _entry_module(path), attribute)
-    return Project(
-        _name(described.name or path.name, path),
-        path,
-        _entry_module(path),
-        attribute,
-        environment=described.environment,
-        unset=described.unset,
-    )
+        return Project(_name(name, path), root, module, attribute, alone)
+    if described.name and (not alone or _is_entry(root, module)):
+        name = described.name
+    return Project(_name(name, path), root, module, attribute, alone, described.environment, described.unset)
+
+
+def _is_entry(root: Path, module: str) -> bool:
+    try:
+        return _entry_module(root) == module
+    except InvalidFunction:
+        return False
 
 
 def _entry_module(root: Path) -> str:

@@ -271,7 +271,12 @@ def is_hook(value: object) -> bool:
 
 
 def _marks(value: object) -> frozenset[str]:
-    marks = getattr(value, "__dict__", {}).get(_MARK, frozenset()) if callable(value) else frozenset()
+    if not callable(value):
+        return frozenset()
+    try:
+        marks = vars(value).get(_MARK)
+    except Exception:  # a proxy that stands for nothing yet, as Flask's `request`; it raises what it likes
+        return frozenset()
     return marks if isinstance(marks, frozenset) else frozenset()
 
 
@@ -283,9 +288,10 @@ class LifecycleHooks:
     stop: tuple[Callable[[], object], ...] = ()
 
 
-def lifecycle_hooks(module: ModuleType) -> LifecycleHooks:
-    """The functions in `module`, defined or imported there, that `on_start` and `on_stop` have marked."""
-    marked = list({id(value): value for value in vars(module).values() if is_hook(value)}.values())
+def lifecycle_hooks(*modules: ModuleType) -> LifecycleHooks:
+    """The functions in `modules`, defined or imported there, that `on_start` and `on_stop` have marked."""
+    values = [value for module in modules for value in vars(module).values()]
+    marked = list({id(value): value for value in values if is_hook(value)}.values())
     return LifecycleHooks(
         tuple(value for value in marked if "start" in _marks(value)),
         tuple(value for value in marked if "stop" in _marks(value)),

@@ -54,7 +54,13 @@ class Signature:
 
 _Found = tuple[Kind, Any]
 
-_NAMES = {"request": Kind.REQUEST, "req": Kind.REQUEST, "event": Kind.EVENT}
+_NAMES = {
+    "request": Kind.REQUEST,
+    "req": Kind.REQUEST,
+    "event": Kind.EVENT,
+    "cloud_event": Kind.EVENT,
+    "cloudevent": Kind.EVENT,
+}
 _CONTEXT_NAMES = ("ctx", "context")
 _ASGI = ("scope", "receive", "send")
 _VARIADIC = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)

@@ -30,7 +30,6 @@ from uvicorn.config import Config
 from upwell.functions import loading
 from upwell.functions.errors import InvalidFunction
 from upwell.functions.handler import Handler, adapt
-from upwell.functions.sdk import LifecycleHooks, lifecycle_hooks
 from upwell.functions.signature import Kind
 from upwell.runtime.clock import SystemClock
 from upwell.runtime.host import confine, linux
@@ -101,10 +100,8 @@ class Function:
     def load(cls, source: FunctionSource) -> Self:
         """Import and adapt the function. Raises InvalidFunction, or whatever the import raises."""
         target = loading.load(source.root, source.module, source.attribute, source.origin)
-        loaded = sys.modules.get(source.module)
-        hooks = lifecycle_hooks(loaded) if loaded is not None else LifecycleHooks()
         threads = source.container_concurrency or DEFAULT_THREADS
-        handler = adapt(target, threads=threads, hooks=hooks)
+        handler = adapt(target, threads=threads, hooks=loading.hooks(target, source.module))
         settings = ServeSettings()
         lifespan: Literal["auto", "off"] = "auto" if handler.kind is Kind.ASGI else "off"
         return cls(source, handler, settings, configure(handler.app, settings, lifespan))

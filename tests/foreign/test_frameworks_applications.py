@@ -13,7 +13,9 @@ import pytest
 from support.foreign import answer
 from support.functions import pristine_imports
 from upwell.functions.errors import InvalidFunction
+from upwell.functions.loading import hooks
 from upwell.functions.project import bundle, load, locate
+from upwell.functions.sdk import LifecycleHooks
 
 FLASK = """
 import flask
@@ -133,3 +135,33 @@ def test_hooks_are_not_taken_for_the_function(tmp_path: Path) -> None:
         "@on_start\ndef connect(): ...\n@on_stop\ndef disconnect(): ...\ndef greet(): return 'Hello'\n"
     )
     assert deployed(tmp_path / "site", {"main.py": source}).__name__ == "greet"
+
+
+def test_proxies_of_a_framework_are_looked_through_for_hooks_untouched(tmp_path: Path) -> None:
+    source = "from flask import Flask, current_app, g, request, session\napp = Flask(__name__)\n"
+    application = deployed(tmp_path / "site", {"main.py": source})
+    assert hooks(application, "main") == LifecycleHooks()
+
+
+def test_hooks_beside_the_function_are_found_where_a_package_imports_it_from(tmp_path: Path) -> None:
+    function = (
+        "from upwell.functions.sdk import on_start\n"
+        "def new(): return Function()\n"
+        "@on_start\ndef connect(): ...\n"
+        "class Function:\n    async def handle(self, scope, receive, send): ...\n"
+    )
+    files = {
+        "function/__init__.py": "from .func import new\n",
+        "function/func.py": function,
+        "func.yaml": "name: f\n",
+    }
+    (connect,) = hooks(deployed(tmp_path / "site", files), "function").start
+    assert connect.__name__ == "connect"
+
+
+def test_module_may_be_called_as_servers_expect_it(tmp_path: Path) -> None:
+    files = {
+        "wsgi.py": "from factory import make\napp = make()\n",
+        "factory.py": "import flask\ndef make(): return flask.Flask(__name__)\n",
+    }
+    assert type(deployed(tmp_path / "site", files)).__name__ == "Flask"

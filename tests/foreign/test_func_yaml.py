@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,7 @@ import pytest
 from upwell.functions.errors import InvalidFunction
 from upwell.functions.funcpython import read_invoke
 from upwell.functions.funcyaml import read_function_file
-from upwell.functions.project import Project, locate
-from upwell.runtime.cli.local import local_source
+from upwell.functions.project import bundle, locate
 
 WRITTEN = """\
 # $schema: https://raw.githubusercontent.com/knative/func/main/schema/func_yaml-schema.json
@@ -52,29 +52,45 @@ def test_what_func_writes_is_read(tmp_path: Path) -> None:
     assert found is not None
     assert found.name == "greeter"
     assert found.environment == (("PLAIN", "some value"), ("LOCAL", "<Ada>"), ("EMPTY", ""))
-    assert found.unset == ("PASSWORD", "COLOUR")
+    assert found.unset == (
+        ("PASSWORD", "{{ secret:database:password }}"),
+        ("COLOUR", "{{configMap:colours:main}}"),
+    )
+
+
+def test_variable_that_is_not_set_here_is_told_and_leaves_the_others(tmp_path: Path) -> None:
+    found = read_function_file(described(tmp_path, WRITTEN), {})
+    assert found is not None
+    assert ("LOCAL", "<{{ env:USER_NAME }}>") in found.unset
+    assert found.environment == (("PLAIN", "some value"), ("EMPTY", ""))
 
 
 def test_project_has_its_name_and_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("USER_NAME", "Ada")
     root = described(tmp_path / "directory", WRITTEN)
-    variables = (("PLAIN", "some value"), ("LOCAL", "<Ada>"), ("EMPTY", ""))
-    assert locate(f"{root}:new") == Project(
-        "greeter", root, "func", "new", environment=variables, unset=("PASSWORD", "COLOUR")
-    )
+    found = locate(f"{root}:new")
+    assert (found.name, found.root, found.module, found.attribute) == ("greeter", root, "func", "new")
+    assert found.environment == (("PLAIN", "some value"), ("LOCAL", "<Ada>"), ("EMPTY", ""))
+    assert [name for name, _ in found.unset] == ["PASSWORD", "COLOUR"]
+
+
+def test_files_own_path_names_the_same_function(tmp_path: Path) -> None:
+    root = described(tmp_path / "directory", "name: greeter\ninvoke: cloudevent\nenvs: [{name: A, value: '1'}]\n")
+    whole, alone = locate(str(root)), locate(str(root / "func.py"))
+    assert alone == dataclasses.replace(whole, alone=True)
+    assert read_invoke(bundle(alone, tmp_path / "bundles").root) == "cloudevent"
+
+
+def test_another_file_beside_it_keeps_its_own_name(tmp_path: Path) -> None:
+    root = described(tmp_path / "directory", "name: greeter\nenvs: [{name: A, value: '1'}]\n")
+    (root / "other.py").write_text("")
+    found = locate(str(root / "other.py"))
+    assert (found.name, found.environment) == ("other", (("A", "1"),))
 
 
 def test_project_without_the_file_has_neither(tmp_path: Path) -> None:
     assert read_function_file(tmp_path) is None
     assert read_invoke(tmp_path) is None
-
-
-def test_environment_is_that_of_the_service_and_the_command_line_overrides_it(tmp_path: Path) -> None:
-    text = "name: hello\nrun:\n  envs:\n  - {name: A, value: '1'}\n  - {name: B, value: '2'}\n"
-    source = local_source(str(described(tmp_path / "hello", text)), {"B": "3", "C": "4"}, {})
-    (manifest,) = source.manifests()
-    variables = manifest["spec"]["template"]["spec"]["containers"][0]["env"]
-    assert variables == [{"name": "A", "value": "1"}, {"name": "B", "value": "3"}, {"name": "C", "value": "4"}]
 
 
 def test_older_file_has_its_variables_at_the_top(tmp_path: Path) -> None:
@@ -112,7 +128,6 @@ def test_way_of_invoking_is_read_from_the_text(text: str, invoke: str, tmp_path:
         ("a: [\n", "not valid YAML"),
         ("run:\n  envs: text\n", "envs is not a list"),
         ("run:\n  envs: [text]\n", "envs is not a list"),
-        ("run:\n  envs: [{name: A, value: '{{ env:NOT_SET_ANYWHERE }}'}]\n", "NOT_SET_ANYWHERE, which is not set"),
     ],
 )
 def test_file_that_does_not_fit_is_refused(text: str, reason: str, tmp_path: Path) -> None:

@@ -35,6 +35,8 @@ def tree(root: Path) -> dict[str, bytes]:
         (["func.py", "app.py"], "func"),
         (["app.py", "handler.py"], "app"),
         (["handler.py", "my_hello.py"], "handler"),
+        (["asgi.py", "wsgi.py", "my_hello.py"], "asgi"),
+        (["wsgi.py", "other.py"], "wsgi"),
         (["my_hello.py", "__init__.py", "other.py"], "my_hello"),
         (["__init__.py", "other.py"], "my_hello"),
         (["functions.py"], "functions"),
@@ -160,6 +162,17 @@ def test_lone_file_takes_along_the_neighbours_that_it_imports(tmp_path: Path) ->
     kept = bundle(locate(f"{tmp_path}/hello.py"), tmp_path / "bundles")
     expected = ["hello.py", "helper.py", "package/__init__.py", "package/data.json", "second.py"]
     assert sorted(tree(kept.root)) == expected
+
+
+def test_lone_file_takes_along_the_neighbours_that_it_imports_relatively(tmp_path: Path) -> None:
+    write(tmp_path, "unrelated.py", "third.py", "package/sub.py", "package/third.py")
+    (tmp_path / "hello.py").write_text("from .first import x\nfrom . import second, absent\n")
+    write(tmp_path, "first.py", "package/__init__.py", content="from .third import y\n")
+    (tmp_path / "second.py").write_text("import package\n")
+    (tmp_path / "third.py").unlink()
+    kept = bundle(locate(f"{tmp_path}/hello.py"), tmp_path / "bundles")
+    package = ["package/__init__.py", "package/sub.py", "package/third.py"]
+    assert sorted(tree(kept.root)) == ["first.py", "hello.py", *package, "second.py"]
 
 
 def test_lone_file_that_is_no_python_is_kept_for_loading_to_tell(tmp_path: Path) -> None:

@@ -83,6 +83,11 @@ def named_req(req: Any) -> Any:
 
 
 @unannotated
+def named_cloud_event(cloud_event: Any) -> Any:
+    return ""
+
+
+@unannotated
 def named_event(event: Any) -> Any:
     return ""
 
@@ -192,6 +197,7 @@ def passes_on(function: Callable[..., Any]) -> Callable[..., Any]:
         (named_optional, Kind.REQUEST, False),
         (named_any, Kind.REQUEST, False),
         (named_event, Kind.EVENT, False),
+        (named_cloud_event, Kind.EVENT, False),
         (event_only_for_checkers, Kind.EVENT, False),
         (events_only_for_checkers, Kind.EVENTS, False),
         (typed_body, Kind.BODY, False),
