@@ -45,6 +45,10 @@ class RunConsole:
             self._print("●", "green", f"{click.style(url, bold=True)}{also}")
         self._print(" ", None, f"metrics at http://127.0.0.1:{admin_port}/metrics; Ctrl-C ends it")
 
+    def warned(self, warning: str) -> None:
+        """It is served, but maybe not as it is meant."""
+        self._print("!", "yellow", warning)
+
     def changed(self, files: Sequence[str]) -> None:
         """Files were saved that what is served depends on."""
         named = ", ".join(files[:MOST_FILES]) + (" …" if len(files) > MOST_FILES else "")

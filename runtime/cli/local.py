@@ -6,7 +6,7 @@ A `LocalSource` is read anew each time that it is applied, so that what is saved
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
@@ -117,16 +117,20 @@ def local_source(path: str, environment: Mapping[str, str], images: Mapping[str,
     if images:
         raise InvalidSettings("a function stands for no image", where="--image", hint="Give a manifest.")
     project = locate(path)
-    return FunctionFile(project.name, source_path(project), {**dict(project.environment), **environment})
+    return FunctionFile(project.name, source_path(project), environment)
 
 
 class LocalDeployment:
-    """Applies a source to a platform, again and again."""
+    """Applies a source to a platform, again and again. `warn` is told of what is doubtful in it, once of each."""
 
-    def __init__(self, platform: Platform, source: LocalSource, bundles: Path) -> None:
+    def __init__(
+        self, platform: Platform, source: LocalSource, bundles: Path, warn: Callable[[str], None]
+    ) -> None:
         self._platform = platform
         self._source = source
         self._bundles = bundles
+        self._warn = warn
+        self._warned: set[str] = set()
         self._services: list[ObjectKey] = []
 
     async def apply(self) -> Applied:
@@ -136,6 +140,10 @@ class LocalDeployment:
             applied = await self._platform.apply(manifests, images=self._source.images)
         except Refused as refused:
             raise self._source.place(refused) from refused
+        for warning in (warning for each in applied for warning in each.warnings):
+            if warning not in self._warned:
+                self._warned.add(warning)
+                self._warn(warning)
         services = [each for each in applied if each.key.kind == SERVICE]
         self._services = [each.key for each in services]
         directories = {path for each in services for path in self._directories(each.manifest)}

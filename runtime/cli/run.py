@@ -93,7 +93,7 @@ def _autoscaler_keys(pairs: dict[str, str]) -> dict[str, str]:
     for key in pairs:
         if key not in known:
             alike = difflib.get_close_matches(key.replace("_", "-"), known, n=1)
-            hint = f"did you mean {alike[0]}?" if alike else f"there are: {', '.join(sorted(known))}"
+            hint = f"Did you mean {alike[0]}?" if alike else f"There are: {', '.join(sorted(known))}."
             raise InvalidSettings(f"config-autoscaler has no key {key}", where="--set", hint=hint)
     return pairs
 
@@ -123,7 +123,7 @@ async def _serve(
         any_admin_port=any_admin_port,
     )
     platform.cluster.observe(console)
-    deploying = LocalDeployment(platform, source, directory / "bundles")
+    deploying = LocalDeployment(platform, source, directory / "bundles", console.warned)
 
     async def serve() -> None:
         await platform.start()

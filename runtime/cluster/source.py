@@ -45,8 +45,9 @@ def function_source(manifest: Manifest, bundles: Path, *, show_errors: bool, log
     template = manifest["spec"]["template"]
     reference = read_reference(template["metadata"].get("annotations") or {}, revision)
     container = template["spec"]["containers"][0]
-    pairs = ((each["name"], str(each.get("value") or "")) for each in container.get("env") or ())
-    environment = expand_in_order(pairs)
+    pairs = [(each["name"], str(each.get("value") or "")) for each in container.get("env") or ()]
+    brought = reference.environment if isinstance(reference, SourceReference) else ()
+    environment = expand_in_order((*brought, *pairs))
     try:
         common: dict[str, Any] = {
             "environment": environment,

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from upwell.functions.api.meta import Fault
 from upwell.functions.errors import InvalidSettings, NotFound, Unavailable
+from upwell.functions.funcpython import FUNCTION_FILE
 from upwell.functions.project import bundle, locate
 from upwell.runtime.cluster.interface import Manifest, ObjectKey, ObjectStore
 from upwell.runtime.cluster.kinds import CONFIG_MAP, NAMESPACE, SERVICE
@@ -116,14 +117,14 @@ class Applier:
         return {image: mapping[1] for image, mapping in found.items() if mapping is not None}
 
     async def _settle(
-        self, declared: Mapping[ObjectKey, Declared], sources: Mapping[str, str]
+        self, declared: Mapping[ObjectKey, Declared], sources: Mapping[str, _Source]
     ) -> dict[ObjectKey, Admitted]:
         admitted = {}
         for index, (key, each) in enumerate(declared.items()):
             source = sources.get(each.image) if each.image is not None else None
-            admitted[key] = _with_image_warning(
-                settle(each, await self._objects.get(key), source, index=index), each.image
-            )
+            annotation = source.annotation if source is not None else None
+            settled = settle(each, await self._objects.get(key), annotation, index=index)
+            admitted[key] = _with_warnings(settled, each.image, source)
             await asyncio.sleep(0)
         return admitted
 
@@ -137,31 +138,50 @@ class Applier:
         return {key: written.get(key, each) for key, each in admitted.items()}
 
 
-def _with_image_warning(admitted: Admitted, image: str | None) -> Admitted:
+def _with_warnings(admitted: Admitted, image: str | None, source: _Source | None) -> Admitted:
     if image is None:
         return admitted
-    metadata = admitted.manifest["spec"]["template"].get("metadata", {})
-    if SOURCE_ANNOTATION in metadata.get("annotations", {}):
-        return admitted
-    return Admitted(admitted.manifest, admitted.action, (*admitted.warnings, unmapped_message(image)))
+    template = admitted.manifest["spec"]["template"]
+    warnings = []
+    if SOURCE_ANNOTATION not in template.get("metadata", {}).get("annotations", {}):
+        warnings.append(unmapped_message(image))
+    if source is not None:
+        given = {each["name"] for each in template["spec"]["containers"][0].get("env") or ()}
+        warnings += [
+            f"{FUNCTION_FILE} takes {name} from {origin}, which is not here: the function runs without it"
+            for name, origin in source.unset
+            if name not in given
+        ]
+    return Admitted(admitted.manifest, admitted.action, (*admitted.warnings, *warnings))
 
 
-async def _sources(mapped: Mapping[str, Mapped], bundles: Path) -> dict[str, str]:
-    """The annotation that says what runs it, for each image; what two images are mapped to is kept once."""
-    kept: dict[Mapped, str] = {}
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What was kept for an image: the annotation that says so, and the variables that its `func.yaml` could not
+    give a value, in pairs of name and origin."""
+
+    annotation: str
+    unset: tuple[tuple[str, str], ...] = ()
+
+
+async def _sources(mapped: Mapping[str, Mapped], bundles: Path) -> dict[str, _Source]:
+    """What runs each image; what two images are mapped to is kept once."""
+    kept: dict[Mapped, _Source] = {}
     for mapping in mapped.values():
         if mapping not in kept:
             kept[mapping] = await asyncio.to_thread(_keep, mapping, bundles)
     return {image: kept[mapping] for image, mapping in mapped.items()}
 
 
-def _keep(mapping: Mapped, bundles: Path) -> str:
+def _keep(mapping: Mapped, bundles: Path) -> _Source:
     if not isinstance(mapping, PathMapping):
-        return CommandReference(mapping.command, mapping.directory).annotation()
+        return _Source(CommandReference(mapping.command, mapping.directory).annotation())
     project = locate(mapping.path)
     try:
         kept = bundle(project, bundles)
     except OSError as error:
         what = f"the source cannot be kept: {error.strerror or error}"
         raise Unavailable(what, where=mapping.path, hint=f"It is copied to {bundles}.") from error
-    return SourceReference(kept.digest, project.module, project.attribute, str(project.root)).annotation()
+    root, environment = str(project.root), project.environment
+    reference = SourceReference(kept.digest, project.module, project.attribute, root, environment)
+    return _Source(reference.annotation(), project.unset)

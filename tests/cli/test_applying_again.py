@@ -14,7 +14,7 @@ def test_many_savings_keep_few_revisions_and_what_did_not_change_is_no_change(tm
 
     async def main() -> None:
         async with platform(tmp_path) as on:
-            deployment = LocalDeployment(on, local_source(str(source), {}, {}), tmp_path / "bundles")
+            deployment = LocalDeployment(on, local_source(str(source), {}, {}), tmp_path / "bundles", print)
             for number in range(KEPT_REVISIONS + 3):
                 source.write_text(f"async def main():\n    return '{number}'\n")
                 applied = await deployment.apply()
@@ -40,7 +40,7 @@ def test_the_directories_of_a_source_are_those_that_hold_what_is_served(tmp_path
 
     async def main(path: Path) -> frozenset[Path]:
         async with platform(tmp_path / "state") as on:
-            deployment = LocalDeployment(on, local_source(str(path), {}, {}), on.directory / "bundles")
+            deployment = LocalDeployment(on, local_source(str(path), {}, {}), on.directory / "bundles", print)
             return (await deployment.apply()).directories
 
     words = {root, root / "words", root / "words" / "deep"}

@@ -440,3 +440,40 @@ def test_a_command_that_ends_is_told_with_how(tmp_path: Path) -> None:
             assert "ZeroDivisionError" in raised.value.what
 
     run(scenario())
+
+
+FUNC_YAML = """\
+name: greeter
+runtime: python
+run:
+  envs:
+  - {name: GREETING, value: hello}
+  - {name: WHO, value: nobody}
+  - {name: PASSWORD, value: '{{ secret:database:password }}'}
+  - {name: COLOUR, value: '{{ configMap:colours:main }}'}
+"""
+
+
+def test_a_func_project_brings_its_variables_along_and_those_without_a_value_are_told(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        project = tmp_path / "project"
+        project.mkdir()
+        source(project, FUNC_YAML, "func.yaml")
+        source(
+            project,
+            "import os\ndef main(): return ' '.join(os.environ[n] for n in ('GREETING', 'WHO', 'COLOUR'))\n",
+            "func.py",
+        )
+        manifest = service()
+        given = [{"name": "WHO", "value": "Ada"}, {"name": "COLOUR", "value": "red"}]
+        manifest["spec"]["template"]["spec"]["containers"][0]["env"] = given
+        async with platform(tmp_path) as on:
+            (applied,) = await on.apply([manifest], images={"app": str(project)})
+            (warning,) = applied.warnings
+            assert "func.yaml takes PASSWORD from {{ secret:database:password }}" in warning
+            await on.wait_ready(KEY, READY_SECONDS)
+            assert (await ask(on, "hello.default.localhost")).text == "hello Ada red"
+            (again,) = await on.apply([manifest], images={})
+            assert again.action == "unchanged"
+
+    run(scenario())
