@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any, Final
 
+from upwell.functions.errors import UpwellError
 from upwell.runtime.clock import Clock
 from upwell.runtime.cluster.interface import ObjectChange, ObjectKey, ObjectStore
 from upwell.runtime.cluster.kinds import DEPLOYMENT, INGRESS, REVISION, SERVICE
@@ -30,6 +31,9 @@ from upwell.runtime.workqueue import Controller
 
 TAKEN_NAME_SECONDS: Final = 30.0
 """After which a name that another object has is looked at again: nothing tells when it becomes free."""
+
+HEED_ATTEMPTS: Final = 3
+"""The only other writers are this controller's own workers, who do the same."""
 
 
 def _declared(metadata: Mapping[str, Any]) -> int:
@@ -90,6 +94,14 @@ class ServingController:
     async def work(self) -> None:
         """Reconcile until cancelled."""
         await self._controller.run()
+
+    async def heed(self, key: ObjectKey) -> None:
+        """Reconcile a service whose labels have changed before anybody waits for it: where it answers may follow
+        them, and what is said of its generation, which stays, would be taken for news."""
+        for _ in range(HEED_ATTEMPTS):
+            with contextlib.suppress(UpwellError):  # most often another writer was quicker; the queue tries on
+                await self.reconcile(key)
+                return
 
     async def reconcile(self, key: ObjectKey) -> float | None:
         """Bring one service nearer to what it declares. Raises Conflict or NotFound when what it read is stale."""

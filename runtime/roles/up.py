@@ -117,7 +117,7 @@ class Platform:
         self.settings = settings
         self.directory = directory
         self._layers = ConfigLayers(settings.domains, LOCAL_DEFAULTS, autoscaler)
-        config = platform_config({}, self._layers).autoscaler
+        config = platform_config({}, self._layers)
         images = read_mappings(settings.images, "images", os.getcwd())
         self._cleanup = contextlib.ExitStack()
         sockets = self._cleanup.enter_context(socket_folder(directory))
@@ -135,7 +135,7 @@ class Platform:
             ),
         )
         self._applier = Applier(self.objects, directory / "bundles", self._layers, images)
-        self.autoscaler = AutoscalerLoop(config, self.cluster, clock, decided=decided)
+        self.autoscaler = AutoscalerLoop(config.autoscaler, self.cluster, clock, decided=decided)
         self.gateway = Gateway(
             name=f"gateway-{os.getpid()}",
             clock=clock,
@@ -154,11 +154,12 @@ class Platform:
             AutoscalerCollector(self.autoscaler.engine),
         )
         self.admin = AdminPage(collectors, clock)
+        self._port = settings.port
+        self._serving = ServingController(self.objects, clock, self._serving_settings(config))
         self._logs = logs
         self._any_admin_port = any_admin_port
         self._clock = clock
         self._listeners: list[socket.socket] = []
-        self._port = settings.port
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -191,11 +192,7 @@ class Platform:
         """Returns when the gateway knows all that is stored."""
         config = platform_config(await stored_config_maps(self.objects), self._layers)
         self.autoscaler.config = config.autoscaler
-
-        def serving_settings(config: PlatformConfig) -> ServingSettings:
-            return ServingSettings(config.domains, self.port, config.autoscaler)
-
-        serving = ServingController(self.objects, self._clock, serving_settings(config))
+        self._serving.settings = self._serving_settings(config)
         follower = Follower(
             self.objects,
             self.gateway,
@@ -208,15 +205,15 @@ class Platform:
         async def configure(changed: PlatformConfig) -> None:
             self.autoscaler.config = changed.autoscaler
             await follower.refresh()
-            await serving.configure(serving_settings(changed))
+            await self._serving.configure(self._serving_settings(changed))
 
         # The cluster first: it knows every Deployment when the gateway answers the first request for one.
         loops = {
             "cluster": self.cluster.run(),
             "gateway": self.gateway.run(),
             "autoscaler": self.autoscaler.run(),
-            "serving-watch": serving.watch(),
-            "serving": serving.work(),
+            "serving-watch": self._serving.watch(),
+            "serving": self._serving.work(),
             "follow": follower.run(),
             "config": ConfigMapFollower(self.objects, self._layers, config, configure).run(),
         }
@@ -234,6 +231,9 @@ class Platform:
             raise Unavailable(
                 f"what is stored could not be read in {START_SECONDS:.0f} s", where=str(self.directory)
             )
+
+    def _serving_settings(self, config: PlatformConfig) -> ServingSettings:
+        return ServingSettings(config.domains, self.port, config.autoscaler)
 
     def _bind_admin(self) -> socket.socket:
         try:
@@ -266,7 +266,10 @@ class Platform:
         or that no manifest uses, InvalidFunction for a source that cannot be kept, Unavailable when the disk is
         full.
         """
-        return await self._applier.apply(manifests, images, dry_run=dry_run)
+        applied = await self._applier.apply(manifests, images, dry_run=dry_run)
+        if not dry_run:
+            await asyncio.gather(*(self._serving.heed(each.key) for each in applied if _is_relabelled(each)))
+        return applied
 
     async def delete(self, key: ObjectKey) -> None:
         """Remove an object and all that belongs to it; a Namespace with all that is in it. Raises NotFound."""
@@ -312,3 +315,10 @@ class Platform:
         for listener in self._listeners:
             listener.close()
         self._cleanup.close()
+
+
+def _is_relabelled(applied: Applied) -> bool:
+    """Whether a Service changed and no generation says so."""
+    generation = applied.manifest["metadata"].get("generation")
+    observed = applied.manifest.get("status", {}).get("observedGeneration")
+    return applied.key.kind == SERVICE and applied.action == "configured" and observed == generation
