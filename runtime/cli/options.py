@@ -28,7 +28,7 @@ _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|)")
 def data_option(*flags: str) -> Callable[[Function], Function]:
     """The option `data`: where the platform's state is."""
     explanation = "Directory of the platform's state.  [default: upwell in the user's data home; env: UPWELL_DATA]"
-    return click.option(*flags, "data", metavar="DIR", help=explanation)
+    return click.option(*flags, "data", metavar="DIR", shell_complete=complete_directory, help=explanation)
 
 
 def with_client(function: Function) -> Function:
@@ -75,6 +75,16 @@ def pairs(assignments: Sequence[str], flag: str) -> dict[str, str]:
             raise InvalidSettings(f"{assignment!r} is not NAME=VALUE", where=flag)
         found[name] = value
     return found
+
+
+def complete_file(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Has the shell complete files, which it leaves to commands once they complete anything."""
+    return [CompletionItem(begun, type="file")]
+
+
+def complete_directory(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Has the shell complete directories."""
+    return [CompletionItem(begun, type="dir")]
 
 
 def complete_kind(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:

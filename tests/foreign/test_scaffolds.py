@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -37,7 +39,7 @@ def test_files_are_all_that_a_project_needs(written: tuple[str, Path]) -> None:
     assert page.startswith("# my-hello\n")
     assert "$" not in page
     commands = [line for line in page.splitlines() if line.startswith("    ") and not line.startswith("     ")]
-    assert [line.split()[0] for line in commands] == ["upwell", "curl", "python"]
+    assert [line.split()[0] for line in commands] == ["upwell", "curl", "python", "python"]
 
 
 def test_its_test_passes_as_it_is(written: tuple[str, Path]) -> None:
@@ -66,6 +68,41 @@ ANSWERS: dict[str, object] = {
     "typed": {"item": "tea", "total": 10.0},
     "asgi": {"greeting": "Hello, Ada!"},
 }
+
+
+def asked_by_the_page(directory: Path) -> dict[str, Any]:
+    """The request of the page's `curl`, as curl makes it: `-d` posts a form unless a header says otherwise."""
+    page = (directory / "README.md").read_text().replace("\\\n", " ")
+    (line,) = (line for line in page.splitlines() if line.startswith("    curl "))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("-H", action="append", default=[])
+    parser.add_argument("-d")
+    parser.add_argument("-i", action="store_true")
+    parser.add_argument("-N", action="store_true")
+    parser.add_argument("url")
+    asked = parser.parse_args(shlex.split(line)[1:])
+    url = httpx.URL(asked.url)
+    assert (url.host, url.port) == ("my-hello.default.localhost", 8080)
+    form = {"content-type": "application/x-www-form-urlencoded"} if asked.d else {}
+    headers = form | {name.lower(): value.strip() for name, _, value in (each.partition(":") for each in asked.H)}
+    return {
+        "path": url.raw_path.decode(),
+        "method": "POST" if asked.d else "GET",
+        "headers": headers,
+        "content": (asked.d or "").encode(),
+    }
+
+
+def test_its_page_asks_what_it_answers(written: tuple[str, Path]) -> None:
+    template, directory = written
+    project = locate(str(directory))
+    with pristine_imports():
+        root = bundle(project, directory.parent / "bundles").root
+        response = answer(load(root, "main", None, directory), **asked_by_the_page(directory))
+    assert response.status_code == 200, response.text
+    if template in ANSWERS:
+        expected: Any = ANSWERS[template]
+        assert response.json() == (expected | {"because": "1"} if template == "event" else expected)
 
 
 def test_it_is_served(written: tuple[str, Path]) -> None:
