@@ -127,7 +127,7 @@ def _concrete(wanted: type | None) -> type:
         return found
     raise InvalidFunction(
         "the function takes a CloudEvent, but the cloudevents package is not installed",
-        hint="pip install cloudevents",
+        hint="Install it: pip install cloudevents",
     )
 
 

@@ -233,7 +233,7 @@ class ApiServer:
     async def _object(self, key: ObjectKey) -> Manifest:
         manifest = await self._platform.objects.get(key)
         if manifest is None:
-            raise NotFound("not found", where=str(key))
+            raise NotFound("not found", where=f"{key.kind.lower()}/{key.name}")
         return manifest
 
 

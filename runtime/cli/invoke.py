@@ -23,7 +23,7 @@ import click
 
 from upwell.functions.errors import InvalidInput, InvalidSettings, Unavailable
 from upwell.runtime.api.client import Client
-from upwell.runtime.cli.named import DEFAULT_NAMESPACE
+from upwell.runtime.cli.named import DEFAULT_NAMESPACE, service_name
 from upwell.runtime.cli.options import complete_name, duration, namespace_option, pairs, with_client_beside_data
 from upwell.runtime.cluster.kinds import SERVICE
 
@@ -64,7 +64,7 @@ def invoke(client: Client, name: str, namespace: str | None, timeout: float, ver
     if timeout <= 0:
         raise InvalidSettings("nothing can come in no time", where="--timeout")
     request = _request(_Given(**given))
-    host = _host(client, namespace or DEFAULT_NAMESPACE, name)
+    host = _host(client, namespace or DEFAULT_NAMESPACE, service_name(name))
     connection = _dial(client, timeout)
     try:
         sent = [("Host", host), *request.headers]

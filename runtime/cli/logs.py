@@ -8,7 +8,7 @@ from typing import Final
 import click
 
 from upwell.runtime.api.client import Client
-from upwell.runtime.cli.named import DEFAULT_NAMESPACE
+from upwell.runtime.cli.named import DEFAULT_NAMESPACE, service_name
 from upwell.runtime.cli.options import complete_name, namespace_option, with_client
 from upwell.runtime.cluster.kinds import REVISION
 from upwell.runtime.cluster.labels import SERVICE_LABEL
@@ -37,7 +37,7 @@ def logs(
 
     Where it has several revisions, each line begins with its own.
     """
-    namespace = namespace or DEFAULT_NAMESPACE
+    name, namespace = service_name(name), namespace or DEFAULT_NAMESPACE
     lines = client.logs(namespace, name, revision=revision, tail=tail, follow=follow)
     colours: dict[str, str] = {}
     prefixed = revision is None and len(client.list(REVISION, namespace, {SERVICE_LABEL: name})) > 1

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from upwell.functions.errors import InvalidInput
 from upwell.runtime.api.resources import RESOURCES, Resource, resource_called
+from upwell.runtime.cluster.kinds import SERVICE
 
 DEFAULT_NAMESPACE: Final = "default"
 
@@ -30,9 +31,19 @@ def find_resource(kind: str) -> Resource:
         known = sorted({name for each in RESOURCES for name in each.names})
         alike = difflib.get_close_matches(kind.lower(), known, n=1)
         there_are = ", ".join("/".join((*each.short[:1], each.plural)) for each in RESOURCES)
-        hint = f"did you mean {alike[0]}?" if alike else f"there are: {there_are}"
+        hint = f"Did you mean {alike[0]}?" if alike else f"There are: {there_are}."
         raise InvalidInput(f"there is no kind {kind!r}", where="KIND", hint=hint)
     return found
+
+
+def service_name(text: str) -> str:
+    """The Service of `hello` or `ksvc/hello`. Raises InvalidInput for another kind."""
+    kind, slash, name = text.rpartition("/")
+    if slash and find_resource(kind).type != SERVICE:
+        raise InvalidInput(f"{kind} is no service", where=text, hint="Write the name of a service.")
+    if not name:
+        raise InvalidInput("a name is missing", where="NAME")
+    return name
 
 
 def named_objects(kind: str, names: Sequence[str], namespace: str | None) -> list[Named]:

@@ -135,7 +135,7 @@ class Transaction:
             raise NotFound(f"{key} does not exist", where=str(key))
         expected = manifest["metadata"].get("resourceVersion")
         if expected is not None and expected != stored["metadata"]["resourceVersion"]:
-            raise Conflict(f"{key} was changed since it was read", where=str(key), hint="read it again")
+            raise Conflict(f"{key} was changed since it was read", where=str(key), hint="Read it again.")
         return stored
 
     def _put_if_changed(self, key: ObjectKey, stored: Manifest, replaced: Manifest) -> Manifest:

@@ -31,13 +31,13 @@ def bind(hosts: tuple[str, ...], port: int, flag: str) -> list[socket.socket]:
             listener.close()
         where = f"{host}:{port}"
         if error.errno == errno.EADDRINUSE:
-            hint = f"choose another with {flag}"
+            hint = f"Choose another with {flag}."
             raise AddressInUse(f"port {port} is used by another process", where=where, hint=hint) from error
         if error.errno == errno.EACCES:
             raise AddressInUse(
-                f"port {port} may not be used", where=where, hint=f"choose another {flag}"
+                f"port {port} may not be used", where=where, hint=f"Choose another with {flag}."
             ) from error
-        hint = "give addresses of this machine, such as 127.0.0.1 or 0.0.0.0"
+        hint = "Give addresses of this machine, such as 127.0.0.1 or 0.0.0.0."
         raise InvalidSettings("cannot listen there", where=f"--host {host}", hint=hint) from error
     return listeners
 

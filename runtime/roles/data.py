@@ -168,7 +168,7 @@ def _lock(path: Path) -> int:
         holder = os.pread(lock, 32, 0).decode("ascii", "replace").strip() or "?"
         os.close(lock)
         what = f"another upwell uses this directory: process {holder}"
-        raise Unavailable(what, where=str(path), hint=f"End that one, or run both: {_ANOTHER}") from None
+        raise Unavailable(what, where=str(path), hint=f"End that one. To run both: {_ANOTHER}") from None
     except BaseException:
         os.close(lock)
         raise

@@ -175,8 +175,9 @@ def test_what_is_not_there_is_told_and_may_be_ignored(shell: Shell) -> None:
     assert missing.err == "Error: service.serving.knative.dev/nobody: not found\n"
     assert shell.run("delete", "ksvc", "nobody", "--ignore-not-found").code == 0
     assert shell.run("get", "ksvc", "nobody").err == missing.err
-    assert shell.run("describe", "ksvc", "nobody").code == 1
-    assert shell.run("logs", "nobody").code == 1
+    for asked in (["describe", "ksvc", "nobody"], ["logs", "nobody"], ["invoke", "ksvc/nobody"]):
+        done = shell.run(*asked)
+        assert (done.code, done.err) == (1, missing.err)
 
 
 def test_those_that_are_there_are_shown_beside_one_that_is_not(shell: Shell) -> None:
@@ -189,12 +190,15 @@ def test_those_that_are_there_are_shown_beside_one_that_is_not(shell: Shell) -> 
     ("arguments", "said"),
     [
         (["get", "pizza"], "there is no kind 'pizza'"),
-        (["get", "revs"], "did you mean rev?"),
+        (["get", "revs"], "Did you mean rev?"),
         (["get"], "Missing argument 'KIND'"),
         (["get", "ksvc", "-l", "x"], "LABEL=VALUE"),
         (["delete", "ksvc"], "Write ksvc NAME."),
         (["delete"], "Give KIND and NAME, or --file."),
         (["describe", "ksvc"], "a name is missing"),
+        (["logs", ""], "a name is missing"),
+        (["logs", "rev/echo-00001"], "rev is no service"),
+        (["invoke", "echo/path"], "there is no kind 'echo'"),
         (["get", "ksvc", "a\udcff"], "not UTF-8 text"),
         (["get", "ksvc", "-n", "a\udcff"], "not UTF-8 text"),
         (["logs", "echo", "--revision", "a\udcff"], "not UTF-8 text"),

@@ -181,7 +181,7 @@ def test_no_two_kinds_share_a_name() -> None:
 
 
 def test_an_unknown_kind_is_refused_with_what_is_alike_or_what_there_is() -> None:
-    with pytest.raises(InvalidInput, match="did you mean revisions"):
+    with pytest.raises(InvalidInput, match="Did you mean revisions"):
         find_resource("revisons")
     with pytest.raises(InvalidInput, match="ksvc/services, rev/revisions"):
         find_resource("pizza")

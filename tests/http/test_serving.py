@@ -491,7 +491,7 @@ def test_after_an_answer_to_an_unread_body_the_connection_closes_but_the_answer_
 def test_a_listening_port_that_is_taken_is_an_error_that_says_so() -> None:
     with bound_socket() as taken:
         taken.listen()
-        with pytest.raises(AddressInUse, match=r"is used by another process\n  choose another with --port"):
+        with pytest.raises(AddressInUse, match=r"is used by another process\n  Choose another with --port"):
             bind(("127.0.0.1",), taken.getsockname()[1], "--port")
 
 
