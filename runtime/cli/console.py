@@ -101,9 +101,9 @@ class RunConsole:
     def _count(self, mark: str, colour: str, revision: str, note: str) -> None:
         if self._cluster is not None:
             ready = sum(r.state is ReplicaState.READY for r in self._cluster.replicas(revision))
-            self._print(mark, colour, f"{revision}  {ready} ready  {note}")
+            self._print(mark, colour, f"{revision}  {ready} ready  {note}".rstrip())
 
     def _print(self, mark: str, colour: str | None, text: str) -> None:
-        line = f"{click.style(mark, fg=colour)} {text}\n"
+        line = f"{click.style(mark, fg=colour) if colour else mark} {text}\n"
         self._lines.write(line if self._colour else click.unstyle(line))
         self._lines.flush()

@@ -28,7 +28,8 @@ def settings_flags(settings: type[Any], *, only: tuple[str, ...] = ()) -> Callab
 
 def _flag(option: Option) -> Callable[[Function], Function]:
     default = ",".join(map(str, option.default)) if option.type is tuple else option.default
-    explanation = f"{option.explanation}  [default: {default}; env: {option.variable}]"
+    said = f"default: {default}; env: {option.variable}" if default != "" else f"env: {option.variable}"
+    explanation = f"{option.explanation}  [{said}]"
     if option.type is bool:
         return click.option(f"{option.flag}/--no-{option.flag[2:]}", option.name, default=None, help=explanation)
     return click.option(
