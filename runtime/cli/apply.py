@@ -14,7 +14,7 @@ from upwell.functions.manifest import Manifest
 from upwell.runtime.api.client import Client
 from upwell.runtime.api.shapes import Outcome, RefusedBatch
 from upwell.runtime.cli.files import fault_lines, read_manifests
-from upwell.runtime.cli.options import duration, namespace_option, with_client
+from upwell.runtime.cli.options import complete_file, duration, namespace_option, with_client
 from upwell.runtime.cli.waiting import Awaited, wait_ready
 from upwell.runtime.clock import SystemClock
 from upwell.runtime.cluster.kinds import SERVICE
@@ -41,6 +41,7 @@ Exit codes: 0 applied (and ready, with --wait); 2 the input is wrong and nothing
     multiple=True,
     required=True,
     metavar="FILE|DIR|-",
+    shell_complete=complete_file,
     help="YAML or JSON; a directory's .yaml, .yml and .json files in the order of their names; - standard input.",
 )
 @click.option("--recursive", "-R", is_flag=True, help="Read the subdirectories of a directory too.")

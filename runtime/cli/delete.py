@@ -8,7 +8,7 @@ from upwell.functions.errors import InvalidInput, NotFound
 from upwell.runtime.api.client import Client
 from upwell.runtime.api.resources import Resource, resource_of
 from upwell.runtime.cli.named import Named, named_objects
-from upwell.runtime.cli.options import complete_kind, complete_name, namespace_option, with_client
+from upwell.runtime.cli.options import complete_file, complete_kind, complete_name, namespace_option, with_client
 from upwell.runtime.cluster.kinds import type_of
 
 EXAMPLES = """
@@ -23,7 +23,15 @@ Examples:
 @click.command(epilog=EXAMPLES)
 @click.argument("kind", required=False, shell_complete=complete_kind)
 @click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=complete_name)
-@click.option("--file", "-f", "files", multiple=True, metavar="FILE|DIR|-", help="Delete what these declare.")
+@click.option(
+    "--file",
+    "-f",
+    "files",
+    multiple=True,
+    metavar="FILE|DIR|-",
+    shell_complete=complete_file,
+    help="Delete what these declare.",
+)
 @click.option("--recursive", "-R", is_flag=True, help="Read the subdirectories of a directory too.")
 @click.option("--ignore-not-found", is_flag=True, help="Take it for deleted when it does not exist.")
 @namespace_option

@@ -14,7 +14,7 @@ from upwell.runtime.api.shapes import Outcome, RefusedBatch
 from upwell.runtime.cli.apply import print_outcomes, wait_for_services
 from upwell.runtime.cli.functions import function_image, function_service, source_path
 from upwell.runtime.cli.named import DEFAULT_NAMESPACE
-from upwell.runtime.cli.options import duration, namespace_option, pairs, with_client
+from upwell.runtime.cli.options import complete_file, duration, namespace_option, pairs, with_client
 
 EXAMPLES = """
 \b
@@ -26,7 +26,7 @@ Examples:
 
 
 @click.command(epilog=EXAMPLES)
-@click.argument("path", metavar="PATH[:callable]")
+@click.argument("path", metavar="PATH[:callable]", shell_complete=complete_file)
 @click.option("--name", help="Of the service.  [default: that of the file or directory]")
 @click.option("--env", "-e", "variables", multiple=True, metavar="NAME=VALUE", help="A variable for the function.")
 @click.option("--wait", is_flag=True, help="Wait until it is ready, and print its URL.")

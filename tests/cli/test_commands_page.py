@@ -74,7 +74,8 @@ def interface(tmp_path: Path) -> Iterator[Served]:
         yield running
 
 
-def completed(directory: Path, *words: str) -> list[str]:
+def completions(directory: Path, *words: str) -> list[str]:
+    """Each as `TYPE,TEXT`."""
     environment = {
         "UPWELL_DATA": str(directory),
         "_UPWELL_COMPLETE": "bash_complete",
@@ -82,7 +83,11 @@ def completed(directory: Path, *words: str) -> list[str]:
         "COMP_CWORD": str(len(words)),
     }
     done = subprocess.run(UPWELL, env=environment, capture_output=True, text=True, check=True)
-    return [line.partition(",")[2] for line in done.stdout.splitlines() if line]
+    return [line for line in done.stdout.splitlines() if line]
+
+
+def completed(directory: Path, *words: str) -> list[str]:
+    return [line.partition(",")[2] for line in completions(directory, *words)]
 
 
 def test_commands_kinds_and_names_are_completed(interface: Served) -> None:
@@ -90,6 +95,21 @@ def test_commands_kinds_and_names_are_completed(interface: Served) -> None:
     assert completed(interface.directory, "get", "re") == ["rev", "revisions"]
     assert completed(interface.directory, "get", "ksvc", "hel") == ["hello", "help"]
     assert completed(interface.directory, "invoke", "o") == ["other"]
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        (["run", "exa"], "file"),
+        (["deploy", "exa"], "file"),
+        (["apply", "-f", "exa"], "file"),
+        (["delete", "-f", "exa"], "file"),
+        (["up", "--data", "exa"], "dir"),
+        (["new", "hello", "--directory", "exa"], "dir"),
+    ],
+)
+def test_paths_are_left_to_the_shell_to_complete(tmp_path: Path, words: list[str], kind: str) -> None:
+    assert completions(tmp_path, *words) == [f"{kind},exa"]
 
 
 def test_without_a_platform_no_name_is_completed_and_nothing_is_said(tmp_path: Path) -> None:
