@@ -203,7 +203,10 @@ class _Reader:
                 members.append((each.name, self.read(hints[each.name], _join(where, each.name)), missing))
         taken = {name for name, _, _ in members}
         for parameter in inspect.signature(kind).parameters.values():
-            if parameter.default is parameter.empty and parameter.name not in taken:
+            name, hint, missing = parameter.name, hints.get(parameter.name), parameter.default is parameter.empty
+            if isinstance(hint, dataclasses.InitVar):
+                members.append((name, self.read(hint.type, _join(where, name)), missing))
+            elif missing and name not in taken:
                 raise Undecodable(f"{kind.__qualname__} wants {parameter}, which is none of its fields")
         return read_object(members, kind)
 
@@ -218,9 +221,10 @@ class _Reader:
 
 
 def _bare(annotation: object) -> object:
-    """The type behind Annotated, NewType and `type X = ...`."""
+    """The type behind Annotated, Final, ReadOnly, NewType and `type X = ...`."""
     while True:
-        if typing.get_origin(annotation) is typing.Annotated:
+        origin = typing.get_origin(annotation)
+        if origin in (typing.Annotated, typing.Final) or getattr(origin, "_name", "") == "ReadOnly":
             annotation = typing.get_args(annotation)[0]
         elif isinstance(annotation, typing.NewType):
             annotation = annotation.__supertype__

@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from typing import Any, Literal, NewType, NotRequired, Optional, TypedDict
+from typing import Any, Final, Literal, NewType, NotRequired, Optional, TypedDict
 from uuid import UUID
 
 import pytest
@@ -216,9 +216,31 @@ def test_name_of_an_integer_key_is_the_integer_and_no_other_spelling() -> None:
 
 
 @dataclass
+class Prepared:
+    name: Final[str]
+    factor: dataclasses.InitVar[int]
+    tags: dataclasses.InitVar[list[str]] = ()  # type: ignore[assignment]
+
+    def __post_init__(self, factor: int, tags: list[str]) -> None:
+        self.prepared = (factor * 2, list(tags))
+
+
+def test_what_a_class_takes_for_its_making_alone_is_read_too() -> None:
+    decode = decoder(Prepared)
+    assert decode({"name": "a", "factor": 2}).prepared == (4, [])
+    assert decode({"name": "a", "factor": 2, "tags": ["x"]}).prepared == (4, ["x"])
+    with pytest.raises(Misfit) as refused:
+        decode({"name": "a", "tags": [1]})
+    expected = (Fault(("factor",), "is missing"), Fault(("tags", 0), "expected a string, got an integer"))
+    assert refused.value.faults == expected
+
+
+@dataclass(init=False)
 class WantsMore:
     name: str
-    extra: dataclasses.InitVar[object]
+
+    def __init__(self, name: str, extra: int) -> None:
+        self.name = name
 
 
 @dataclass
