@@ -22,6 +22,20 @@ TEXT = (b"content-type", b"text/plain; charset=utf-8")
 BYTES = (b"content-type", b"application/octet-stream")
 JSON = (b"content-type", b"application/json")
 
+HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+"""Headers of one connection, which are the server's and not a function's."""
+
 _RETURNABLE = (
     "Return a Starlette Response, str, bytes, dict, list, a dataclass, pydantic or msgspec object, CloudEvent, "
     "None, a generator of these, or (body, status) or (body, status, headers)."
@@ -115,6 +129,8 @@ def _answer(value: tuple[Any, ...]) -> tuple[int, Headers, bytes]:
         extra = [(name.lower().encode("latin-1"), text.encode("latin-1")) for name, text in pairs]
     except (AttributeError, TypeError, ValueError) as error:
         raise InvalidResult("the headers are no mapping of text to text", hint=_RETURNABLE) from error
+    # Those of another response are often passed on whole: how this one is framed is not theirs to say.
+    extra = [each for each in extra if each[0] not in HOP_BY_HOP and each[0] != b"content-length"]
     if value[0] is None:
         return value[1], extra if value[1] in (204, 304) else [*extra, (b"content-length", b"0")], b""
     headers, body = _content(value[0])

@@ -24,6 +24,7 @@ from upwell.functions.asgi import Headers, Message, Receive, Scope, Send
 from upwell.functions.environ import Environ, build_environ
 from upwell.functions.errors import InvalidResult
 from upwell.functions.lifespan import serve_other
+from upwell.functions.response import HOP_BY_HOP
 from upwell.functions.threads import ThreadPool
 
 T = TypeVar("T")
@@ -31,19 +32,6 @@ ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType]
 
 READ_AHEAD_BYTES: Final = 64 * 1024
 """A request up to this long is read before a thread is taken for it."""
-
-_HOP_BY_HOP = frozenset(
-    {
-        b"connection",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    }
-)
 
 
 def is_wsgi(target: object) -> bool:
@@ -208,7 +196,7 @@ class _Exchange:
             self._status, self._headers = _status(status), [_header(*each) for each in headers]
         finally:
             exc_info = None  # else the traceback holds this frame, and this frame the traceback
-        self._headers = [each for each in self._headers if each[0] not in _HOP_BY_HOP]
+        self._headers = [each for each in self._headers if each[0] not in HOP_BY_HOP]
         lengths = [value for name, value in self._headers if name == b"content-length"]
         self._remaining = int(lengths[0]) if lengths else None
         return self.write

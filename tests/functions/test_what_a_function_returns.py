@@ -151,6 +151,18 @@ async def _collect(app: Any, sent: list[Message], kind: str = "http", *received:
     await app({"type": kind, "method": "GET", "path": "/", "headers": []}, receive, send)
 
 
+def test_headers_that_frame_another_response_are_not_passed_on() -> None:
+    headers = {"Transfer-Encoding": "chunked", "Connection": "close", "Content-Length": "3", "ETag": "x"}
+    response = answer(lambda: ("hello", 200, headers))
+    assert response.text == "hello"
+    assert {name: response.headers.get(name) for name in headers} == {
+        "Transfer-Encoding": None,
+        "Connection": None,
+        "Content-Length": "5",
+        "ETag": "x",
+    }
+
+
 def test_exception_of_the_function_reaches_the_host_as_it_is() -> None:
     async def fails() -> str:
         raise LookupError("secret")
