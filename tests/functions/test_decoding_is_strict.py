@@ -219,7 +219,7 @@ def test_name_of_an_integer_key_is_the_integer_and_no_other_spelling() -> None:
 class Prepared:
     name: Final[str]
     factor: dataclasses.InitVar[int]
-    tags: dataclasses.InitVar[list[str]] = ()  # type: ignore[assignment]
+    tags: dataclasses.InitVar[list[str]] = ()
 
     def __post_init__(self, factor: int, tags: list[str]) -> None:
         self.prepared = (factor * 2, list(tags))
