@@ -28,7 +28,7 @@ from upwell.runtime.gateway.access_log import JsonAccessLog, TerminalAccessLog
 from upwell.runtime.lines import LineWriter, NoLines
 from upwell.runtime.logs import configure
 from upwell.runtime.roles.scratch import scratch_directory
-from upwell.runtime.roles.up import Platform, UpSettings
+from upwell.runtime.roles.up import Platform, PlatformState, UpSettings
 
 NOTICE_SECONDS: Final = 0.5
 """Of silence before a person wonders."""
@@ -75,16 +75,19 @@ def run(
 ) -> None:
     """Serve the function in PATH, a .py file or a directory, or the Services of a manifest, from zero and back to
     zero."""
-    settings = dataclasses.replace(read_settings(UpSettings, flags), show_errors=True)
-    # A second run beside the first takes another port for its metrics, unless one was asked for.
-    any_admin_port = flags["admin_port"] is None and "UPWELL_ADMIN_PORT" not in os.environ
+    settings = dataclasses.replace(
+        read_settings(UpSettings, flags),
+        show_errors=True,
+        # A second run beside the first takes another port for its metrics, unless one was asked for.
+        any_admin_port=flags["admin_port"] is None and "UPWELL_ADMIN_PORT" not in os.environ,
+        autoscaler=_autoscaler_keys(pairs(assignments, "--set")),
+    )
     source = local_source(path, pairs(variables, "--env"), image_mappings(mappings))
-    autoscaler = _autoscaler_keys(pairs(assignments, "--set"))
     configure(level="info" if json_logs else "warning", json_lines=json_logs)
     if not json_logs:
         logging.getLogger("upwell.cluster").setLevel(logging.ERROR)  # the console tells it
     with scratch_directory() as directory:
-        uvloop.run(_serve(settings, source, directory, autoscaler, json_logs, reload, any_admin_port))
+        uvloop.run(_serve(settings, source, directory, json_logs, reload))
 
 
 def _autoscaler_keys(pairs: dict[str, str]) -> dict[str, str]:
@@ -102,10 +105,8 @@ async def _serve(
     settings: UpSettings,
     source: LocalSource,
     directory: Path,
-    autoscaler: dict[str, str],
     json_logs: bool,
     reload: bool,
-    any_admin_port: bool,
 ) -> None:
     clock = SystemClock()
     lines = LineWriter(sys.stderr.fileno() if json_logs else sys.stdout.fileno())
@@ -115,12 +116,10 @@ async def _serve(
     stopping = stop_on_signals()
     platform = Platform(
         settings,
-        directory,
+        PlatformState(directory),
         clock,
         access_log=access_log,
-        autoscaler=autoscaler,
         decided=console.decided,
-        any_admin_port=any_admin_port,
     )
     platform.cluster.observe(console)
     deploying = LocalDeployment(platform, source, directory / "bundles", console.warned)

@@ -25,7 +25,7 @@ from upwell.runtime.gateway.access_log import JsonAccessLog, TerminalAccessLog
 from upwell.runtime.lines import LineWriter, NoLines
 from upwell.runtime.logs import configure
 from upwell.runtime.roles.data import DataDirectory, sweep_bundles, sweep_logs
-from upwell.runtime.roles.up import Platform, UpSettings
+from upwell.runtime.roles.up import Platform, PlatformState, UpSettings
 
 EXAMPLES = """
 \b
@@ -70,13 +70,9 @@ async def _serve(settings: UpSettings, directory: DataDirectory, json_logs: bool
         sweep_logs([(each["namespace"], each["name"]) for each in services], directory)
         platform = Platform(
             settings,
-            directory.path,
+            PlatformState(directory.path, store, directory.logs, directory.environment),
             clock,
             access_log=JsonAccessLog(clock, lines) if json_logs else TerminalAccessLog(lines, colour=colour),
-            autoscaler={},
-            objects=store,
-            environment=directory.environment,
-            logs=directory.logs,
             decided=console.decided,
         )
         platform.cluster.observe(console)

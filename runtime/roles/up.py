@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -87,54 +87,61 @@ class UpSettings:
     )
     drain_seconds: float = setting(10.0, "What requests under way get when the platform stops.", least=0)
     show_errors: bool = setting(False, "Answer an exception with its traceback, which every caller then sees.")
+    any_admin_port: bool = False
+    """Take another where `admin_port` is in use."""
+    autoscaler: Mapping[str, str] = field(default_factory=dict)
+    """Keys of `config-autoscaler` that stand above what a ConfigMap says."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformState:
+    """Where a platform keeps what its functions need, and what their processes have."""
+
+    directory: Path
+    """Holds the copies of sources, and sockets."""
+    objects: ObjectStore | None = None
+    """Stays the giver's to close; None is a store in memory."""
+    logs: Path | None = None
+    """The folder of what functions print; None leaves it to the platform's own output."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables of functions' processes, besides the platform's own."""
 
 
 class Platform:
-    """Everything that one machine needs, until `stop`.
-
-    `directory` holds the copies of sources. `objects` is the store, one in memory unless it is given; it stays the
-    giver's to close. What functions print goes to `logs`, or to the platform's own output. Their processes have
-    `environment` besides the platform's own. `autoscaler` are keys of `config-autoscaler` that stand above what a
-    ConfigMap says.
-    """
+    """Everything that one machine needs, until `stop`."""
 
     def __init__(
         self,
         settings: UpSettings,
-        directory: Path,
+        state: PlatformState,
         clock: Clock,
         *,
         access_log: AccessLog,
-        autoscaler: Mapping[str, str],
-        objects: ObjectStore | None = None,
-        logs: Path | None = None,
-        environment: Mapping[str, str] = MappingProxyType({}),
-        host: HostSettings = HostSettings(),
-        gateway: GatewaySettings = GatewaySettings(),
         decided: Callable[[Decision], None] = lambda decision: None,
-        any_admin_port: bool = False,
+        gateway: GatewaySettings = GatewaySettings(),
     ) -> None:
         self.settings = settings
-        self.directory = directory
-        self._layers = ConfigLayers(settings.domains, LOCAL_DEFAULTS, autoscaler)
+        self.directory = state.directory
+        bundles = state.directory / "bundles"
+        self._layers = ConfigLayers(settings.domains, LOCAL_DEFAULTS, settings.autoscaler)
         config = platform_config({}, self._layers)
         images = read_mappings(settings.images, "images", os.getcwd())
         self._cleanup = contextlib.ExitStack()
-        sockets = self._cleanup.enter_context(socket_folder(directory))
-        self.objects: ObjectStore = MemoryStore(clock) if objects is None else objects
-        self.launcher = HostLauncher(host, clock, environment=environment)
+        sockets = self._cleanup.enter_context(socket_folder(state.directory))
+        self.objects: ObjectStore = MemoryStore(clock) if state.objects is None else state.objects
+        self.launcher = HostLauncher(HostSettings(), clock, environment=state.environment)
         self.cluster = LocalCluster(
             self.objects,
             self.launcher,
-            bundles=directory / "bundles",
+            bundles=bundles,
             sockets=sockets,
             clock=clock,
             reports=lambda report: self.autoscaler.report(report),
             settings=LocalClusterSettings(
-                templates=settings.templates, show_errors=settings.show_errors, logs=logs
+                templates=settings.templates, show_errors=settings.show_errors, logs=state.logs
             ),
         )
-        self._applier = Applier(self.objects, directory / "bundles", self._layers, images)
+        self._applier = Applier(self.objects, bundles, self._layers, images)
         self.autoscaler = AutoscalerLoop(config.autoscaler, self.cluster, clock, decided=decided)
         self.gateway = Gateway(
             name=f"gateway-{os.getpid()}",
@@ -156,8 +163,7 @@ class Platform:
         self.admin = AdminPage(collectors, clock)
         self._port = settings.port
         self._serving = ServingController(self.objects, clock, self._serving_settings(config))
-        self._logs = logs
-        self._any_admin_port = any_admin_port
+        self._logs = state.logs
         self._clock = clock
         self._listeners: list[socket.socket] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -239,7 +245,7 @@ class Platform:
         try:
             return bind(LOOPBACK[:1], self.settings.admin_port, "--admin-port")[0]
         except AddressInUse:
-            if not self._any_admin_port:
+            if not self.settings.any_admin_port:
                 raise
             return bind(LOOPBACK[:1], 0, "--admin-port")[0]
 

@@ -16,7 +16,7 @@ from upwell.runtime.clock import Clock, SystemClock
 from upwell.runtime.cluster.interface import Exit, Replica, ReplicaState, StartFailure
 from upwell.runtime.gateway.access_log import JsonAccessLog
 from upwell.runtime.lines import LineWriter
-from upwell.runtime.roles.up import Platform, UpSettings
+from upwell.runtime.roles.up import Platform, PlatformState, UpSettings
 
 READY_SECONDS: Final = 60.0
 SCALE_SECONDS: Final = 30.0
@@ -132,10 +132,9 @@ async def hosted(directory: Path, *, templates: int = 32) -> AsyncIterator[Hoste
     try:
         platform = Platform(
             UpSettings(port=0, admin_port=0, templates=templates),
-            directory,
+            PlatformState(directory),
             clock,
             access_log=JsonAccessLog(clock, LineWriter(log)),
-            autoscaler={},
         )
         await platform.start()
         try:

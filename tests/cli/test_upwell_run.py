@@ -23,7 +23,7 @@ HELLO = "import os\n\nasync def main():\n    return f'hello from {os.getpid()}'\
 
 def refused(*arguments: str) -> tuple[int, str]:
     """Exit code and what was said of a run that cannot be."""
-    done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command("--port", "0", *arguments), capture_output=True, text=True, timeout=60)
     assert "Traceback" not in done.stderr
     return done.returncode, done.stderr
 
@@ -281,7 +281,7 @@ def test_a_source_that_cannot_be_served_ends_it_with_exit_code_2(tmp_path: Path,
         (["hello.py", "--port", "99999"], "from 0 to 65535"),
         (["hello.py", "--set", "stable-window=1s"], "stable-window"),
         (["hello.py", "--set", "nonsense"], "NAME=VALUE"),
-        (["hello.py", "--set", "stable_window=9s"], "did you mean stable-window?"),
+        (["hello.py", "--set", "stable_window=9s"], "Did you mean stable-window?"),
         (["hello.py", "--host", "192.0.2.1"], "--host 192.0.2.1"),
         (["hello.py", "--env", "K_SERVICE=x"], "K_SERVICE is set by the platform"),
     ],

@@ -18,7 +18,7 @@ from upwell.runtime.cluster.interface import ObjectStore
 from upwell.runtime.gateway.access_log import AccessLog, NoAccessLog
 from upwell.runtime.gateway.call import Call
 from upwell.runtime.gateway.settings import GatewaySettings
-from upwell.runtime.roles.up import Platform, UpSettings
+from upwell.runtime.roles.up import Platform, PlatformState, UpSettings
 
 T = TypeVar("T")
 PATIENCE = 20.0
@@ -146,16 +146,20 @@ async def platform(
     **autoscaler: str,
 ) -> AsyncIterator[Platform]:
     """A platform on free ports whose state is in `directory`."""
-    settings = UpSettings(port=0, admin_port=0, show_errors=show_errors, drain_seconds=2.0, images=images)
+    settings = UpSettings(
+        port=0,
+        admin_port=0,
+        show_errors=show_errors,
+        drain_seconds=2.0,
+        images=images,
+        autoscaler={key.replace("_", "-"): value for key, value in autoscaler.items()},
+    )
     built = Platform(
         settings,
-        directory,
+        PlatformState(directory, objects, logs),
         SystemClock(),
         access_log=access_log or NoAccessLog(),
-        autoscaler={key.replace("_", "-"): value for key, value in autoscaler.items()},
         gateway=gateway or GatewaySettings(),
-        objects=objects,
-        logs=logs,
     )
     await built.start()
     try:
