@@ -21,7 +21,7 @@ from upwell.runtime.cli.console import RunConsole
 from upwell.runtime.cli.ending import first, stop_on_signals
 from upwell.runtime.cli.flags import read_settings, settings_flags
 from upwell.runtime.cli.local import LocalDeployment, LocalSource, local_source
-from upwell.runtime.cli.options import pairs
+from upwell.runtime.cli.options import complete_file, pairs
 from upwell.runtime.cli.reload import Reloader
 from upwell.runtime.clock import SystemClock
 from upwell.runtime.gateway.access_log import JsonAccessLog, TerminalAccessLog
@@ -45,7 +45,7 @@ Examples:
 
 
 @click.command(epilog=EXAMPLES)
-@click.argument("path", metavar="PATH[:callable]")
+@click.argument("path", metavar="PATH[:callable]", shell_complete=complete_file)
 @settings_flags(UpSettings, only=("port", "host", "admin_port", "domains", "templates", "drain_seconds"))
 @click.option("--reload", is_flag=True, help="Serve what is saved as a new revision.")
 @click.option(
