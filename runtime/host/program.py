@@ -174,11 +174,11 @@ class ProgramReplica:
     def _ended_early(self, ended: Ended) -> Failure:
         port = self._program.port
         what = f"the program {ended} before it was ready; it should have listened on port {port} ($PORT)"
-        return Failure(what, self._source.where, self._output(), cause=ended.cause)
+        return Failure(what, self._source.where, self._advice(), cause=ended.cause)
 
     async def _overdue(self) -> Failure:
         port, seconds = self._program.port, self._deadline
-        hint = self._output()
+        hint = self._advice()
         if (await self._ask(TcpConnect(), 1.0)).passed:
             what = f"the program runs but is not ready after {seconds:g} s: {self._prober.last}"
         else:
@@ -186,6 +186,13 @@ class ProgramReplica:
             advice = "It must listen on the port that the variable PORT names, on 127.0.0.1 or on all addresses."
             hint = f"{advice}\n{hint}" if hint else advice
         return Failure(what, self._source.where, hint, cause="ProgressDeadlineExceeded")
+
+    def _advice(self) -> str:
+        words, output = self._source.command, self._output()
+        if "-c" in words or not any(each in word for word in words for each in ("$PORT", "${PORT}")):
+            return output
+        advice = "No shell reads the command: its port is written as $(PORT)."
+        return f"{advice}\n{output}" if output else advice
 
     def _output(self) -> str:
         lines = self._program.last_lines()

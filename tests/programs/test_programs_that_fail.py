@@ -59,6 +59,29 @@ def test_one_that_ends_before_it_listens_is_told_with_its_code_and_its_last_word
     run(main())
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["$PORT"], True),
+        (["--bind=127.0.0.1:${PORT}"], True),
+        (["--bind=127.0.0.1:$(PORT)"], False),
+        (["-c", "unknown $PORT"], False),
+    ],
+)
+def test_a_port_that_a_shell_should_have_put_in_is_told_with_how_to_write_it(
+    tmp_path: Path, words: list[str], told: bool
+) -> None:
+    script = tmp_path / "fails.sh"
+    script.write_text("exit 2")
+
+    async def main() -> None:
+        async with hosting(tmp_path) as host:
+            refused = await refusal(host, command(["sh", str(script), *words], tmp_path))
+            assert ("it should have listened" in refused.what, "$(PORT)" in refused.hint) == (True, told)
+
+    run(main())
+
+
 def test_one_that_never_listens_is_told_with_the_port_that_it_should_have_listened_on(tmp_path: Path) -> None:
     async def main() -> None:
         async with hosting(tmp_path, progress_deadline=1.0) as host:
