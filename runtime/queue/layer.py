@@ -42,6 +42,8 @@ CLIENT_CLOSED = 499
 """Counted, never sent: the caller left while it waited."""
 GOING_AWAY = 1001
 """Closes a WebSocket whose time is up."""
+INTERNAL_ERROR = 1011
+"""Closes a WebSocket whose handler failed."""
 TRY_AGAIN_LATER = 1013
 """Refuses a WebSocket where the server cannot answer with a status."""
 
@@ -233,14 +235,18 @@ class Conversation(Invocation):
         await self._send({"type": "websocket.http.response.body", "body": body})
 
     async def failed(self, error: BaseException) -> None:
-        """Raises it again: the server logs it, and closes."""
+        """Close it for what it is, and raise the error again for the server to log."""
+        await self._close(INTERNAL_ERROR, "")
         raise error
 
     async def end_response(self) -> None:
         """Close it, unless the handler or the client has."""
+        await self._close(GOING_AWAY, TIMEOUT_TEXT.decode())
+
+    async def _close(self, code: int, reason: str) -> None:
         if self.status == 101:
             with contextlib.suppress(RuntimeError, OSError):
-                await self._send({"type": "websocket.close", "code": GOING_AWAY, "reason": TIMEOUT_TEXT.decode()})
+                await self._send({"type": "websocket.close", "code": code, "reason": reason})
 
 
 class QueueLayer:

@@ -517,7 +517,7 @@ def test_a_websocket_whose_client_leaves_the_queue_makes_room_in_it() -> None:
     run_fake(main())
 
 
-def test_a_handler_that_refuses_or_fails_a_websocket_is_left_to_it() -> None:
+def test_a_handler_may_refuse_a_websocket_and_one_that_fails_closes_it_with_1011() -> None:
     async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "websocket.close", "code": 1000})
 
@@ -530,8 +530,10 @@ def test_a_handler_that_refuses_or_fails_a_websocket_is_left_to_it() -> None:
         assert len((await layer.request(kind="websocket")).messages) == 1
         assert layer.layer.metrics.responses == {403: 1}
         layer = Layer(fail)
+        response = Response()
         with pytest.raises(ValueError, match="of its own"):
-            await layer.request(kind="websocket")
+            await layer.serve(response, kind="websocket")
+        assert response.messages == [ACCEPT, {"type": "websocket.close", "code": 1011, "reason": ""}]
         assert layer.stats.in_flight == 0
 
     run_fake(main())
