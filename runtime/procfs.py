@@ -127,13 +127,7 @@ def initial_variable(pid: int, name: str) -> str:
     return found[len(start) :].decode(errors="replace")
 
 
-def environment_bounds() -> tuple[int, int]:
-    """Where in this process's memory the environment stands that it was started with; 0 and 0 when unknown."""
-    fields = _stat("self")
-    return (int(fields[47]), int(fields[48])) if len(fields) > 48 else (0, 0)
-
-
-def _stat(pid: int | str) -> list[str]:
+def _stat(pid: int) -> list[str]:
     try:
         text = (PROC / str(pid) / "stat").read_text()
     except OSError:

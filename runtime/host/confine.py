@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import sys
 from pathlib import Path
 from typing import Final
 
-from upwell.runtime import procfs
+from upwell.runtime.host import linux
 
 REPLICA_MARK: Final = "UPWELL_REPLICA"
 """In the environment of all that a replica starts: the replica's pid. What carries it is ended with the replica,
@@ -25,15 +24,10 @@ the limit by far before the watch looks again, and leaves room for the stacks of
 
 
 def mark(pid: int) -> None:
-    """Mark this process, which is `pid`, and all that it starts from now on."""
+    """Mark this process, which is `pid`, and all that it starts from now on; what it was marked with is forgotten."""
+    # A child that is merely forked shows the environment of the zygote's start: the mark is written over that too.
+    linux.overwrite_variable(REPLICA_MARK, str(pid).zfill(len(UNMARKED)))
     os.environ[REPLICA_MARK] = str(pid)
-    # The kernel shows the environment as it was at the last exec, which a child that is merely forked shares. So
-    # the mark is written there as well, in the place that the zygote was started with.
-    start, end = procfs.environment_bounds()
-    at = ctypes.string_at(start, end - start).find(f"\0{REPLICA_MARK}={UNMARKED}\0".encode()) if start else -1
-    if at >= 0:
-        text = str(pid).zfill(len(UNMARKED)).encode()
-        ctypes.memmove(start + at + len(REPLICA_MARK) + 2, text, len(text))
 
 
 def be_expendable() -> None:

@@ -160,8 +160,10 @@ def live(serve: Callable[[Phases], int], channel: socket.socket, start: Start) -
     try:
         phases = Phases(since=start.sent)
         phases.end("wait", start.birth.picked_up)
-        if start.birth.loop is None and not settle(start.birth.zygote):
-            os._exit(PLATFORM_GONE)
+        if start.birth.loop is None:
+            confine.mark(os.getpid())
+            if not settle(start.birth.zygote):
+                os._exit(PLATFORM_GONE)
         _be_own(channel)
         phases.end("fork", SystemClock().monotonic())
         code = serve(phases)
@@ -194,7 +196,6 @@ def new_loop() -> asyncio.AbstractEventLoop:
 def _be_own(channel: socket.socket) -> None:
     """Become a process of its own, with group and random state, and tell its pid: the zygote is its parent."""
     os.setpgid(0, 0)
-    confine.mark(os.getpid())
     try:
         Wire(channel).send({"forked": os.getpid()})
     except OSError:

@@ -204,6 +204,7 @@ def _stand_by(function: replica.Function, wire: Wire, zygote: int, told: int) ->
     """Be adopted, wait for a command and become its replica. Commands that came together are forked instead."""
     if not replica.settle(zygote):
         return FAILED
+    confine.mark(os.getpid())
     loop = replica.new_loop()
     batch = _commands(wire)
     picked_up = SystemClock().monotonic()

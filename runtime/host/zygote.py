@@ -252,6 +252,7 @@ def run(control: socket.socket) -> NoReturn:
     """The zygote's whole life. Ends the process."""
     for name in WARM_MODULES:
         importlib.import_module(name)
+    linux.find_variable(REPLICA_MARK)
     raise_descriptor_limit()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
