@@ -24,7 +24,7 @@ the limit by far before the watch looks again, and leaves room for the stacks of
 
 
 def mark(pid: int) -> None:
-    """Mark this process, which is `pid`, and all that it starts from now on; what it was marked with is forgotten."""
+    """Mark this process, which is `pid`, and all that it starts from now on, in the place of an earlier mark."""
     # A child that is merely forked shows the environment of the zygote's start: the mark is written over that too.
     linux.overwrite_variable(REPLICA_MARK, str(pid).zfill(len(UNMARKED)))
     os.environ[REPLICA_MARK] = str(pid)
