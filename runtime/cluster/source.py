@@ -90,7 +90,6 @@ def _source(
         revision,
         (*(container.get("command") or reference.command), *(container.get("args") or ())),
         directory,
-        _own_port(container),
         **common,
     )
 

@@ -82,8 +82,6 @@ class ProgramSource(RevisionSource):
     """The program and its arguments; ``$(NAME)`` refers to its environment, PORT included."""
     directory: Path | None = None
     """Its working directory; None is the platform's own."""
-    container_port: int | None = None
-    """The port that its manifest declares, by which probes may refer to it."""
     termination_seconds: float = 30.0
     """Between SIGTERM and SIGKILL: Kubernetes' default."""
     progress_seconds: float | None = None

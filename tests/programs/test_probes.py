@@ -77,7 +77,7 @@ def test_a_probe_that_cannot_be_read_is_refused(declared: dict[str, Any]) -> Non
 def test_probes_and_lifecycles_survive_the_wire(action: Any, tmp_path: Path) -> None:
     probes = Probes(Probe(action), Probe(action, 1.0, 3.0), None)
     lifecycle = Lifecycle(action, Sleep(1.5))
-    program = ProgramSource("n/p", ("a", "b"), tmp_path, 8080, probes=probes, lifecycle=lifecycle, log=tmp_path)
+    program = ProgramSource("n/p", ("a", "b"), tmp_path, probes=probes, lifecycle=lifecycle, log=tmp_path)
     function = FunctionSource("n/f", tmp_path, "main", probes=probes, environment={"A": "b"})
     for source in (program, function):
         assert source_from_wire(json.loads(json.dumps(source.to_wire()))) == source
