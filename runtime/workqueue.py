@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Final, Generic, TypeVar
 
-from upwell.functions.errors import Conflict, NotFound
+from upwell.functions.errors import Conflict, NotFound, Unavailable
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -140,7 +140,9 @@ class Controller(Generic[Key]):
 
     def _failed(self, key: Key, error: Exception, delay: float) -> None:
         details = {"key": str(key), "after_s": delay}
-        if not isinstance(error, (Conflict, NotFound)):
+        if isinstance(error, Unavailable):
+            self._log.error("could not reconcile, will retry: %s", error, extra=details)
+        elif not isinstance(error, (Conflict, NotFound)):
             self._log.error("could not reconcile, will retry", exc_info=error, extra=details)
         else:
             level = logging.INFO if delay < WORTH_A_WARNING_SECONDS else logging.WARNING

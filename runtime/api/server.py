@@ -23,7 +23,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from upwell.functions.errors import NotFound
+from upwell.functions.errors import NotFound, Unavailable
 from upwell.runtime.api.logs import ServiceLogs, log_lines
 from upwell.runtime.api.place import short_path
 from upwell.runtime.api.requests import (
@@ -113,9 +113,15 @@ class ApiPlatform(Protocol):
 
 
 def bind_socket(directory: Path) -> socket.socket:
-    """The listening socket of the platform that holds `directory`, mode 0600; a dead platform's is removed."""
+    """The listening socket of the platform that holds `directory`, mode 0600; a dead platform's is removed.
+
+    Raises Unavailable when something else stands in its place.
+    """
     path = directory / SOCKET
-    path.unlink(missing_ok=True)
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise Unavailable(f"cannot be replaced by a socket: {error.strerror}", where=str(path)) from error
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)
     try:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from upwell.functions.documents import SIZE_LIMIT
 from upwell.functions.errors import InvalidInput, InvalidManifest
 from upwell.functions.manifest import Manifest, load_manifests
 from upwell.runtime.api.shapes import FieldFault
 from upwell.runtime.cli.named import DEFAULT_NAMESPACE
 from upwell.runtime.cluster.kinds import NAMESPACE, type_of
 
+BYTES_LIMIT: Final = 4 * SIZE_LIMIT
+"""No character has more bytes: what is longer need not be read to its end, which may never come."""
 SUFFIXES: Final = (".yaml", ".yml", ".json")
 
 
@@ -52,7 +56,11 @@ def _sources(path: str, recursive: bool) -> Iterable[Path | None]:
 def _text(source: Path | None) -> str:
     where = "standard input" if source is None else str(source)
     try:
-        return (sys.stdin.buffer.read() if source is None else source.read_bytes()).decode("utf-8-sig")
+        with contextlib.nullcontext(sys.stdin.buffer) if source is None else source.open("rb") as file:
+            data = file.read(BYTES_LIMIT + 1)
+        if len(data) > BYTES_LIMIT:
+            raise InvalidManifest(f"larger than {SIZE_LIMIT >> 20} MiB", where=where, hint="Split the file.")
+        return data.decode("utf-8-sig")
     except OSError as error:
         raise InvalidInput(f"cannot be read: {error.strerror}", where=where) from error
     except UnicodeDecodeError as error:

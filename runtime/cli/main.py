@@ -7,6 +7,7 @@ and keeps its traceback.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -16,10 +17,14 @@ from typing import Final, NamedTuple
 import click
 
 from upwell import __version__
-from upwell.functions.errors import UpwellError
+from upwell.functions.errors import Unavailable, UpwellError
 
 BROKEN_PIPE: Final = 1
 """As click has it where it meets one."""
+
+
+NO_OUTPUT: Final = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+"""A full disk behind a redirection, and a terminal that is gone."""
 
 
 class Subcommand(NamedTuple):
@@ -101,6 +106,12 @@ def main() -> None:
         # Nobody reads on; what is still buffered must not fail once more at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(BROKEN_PIPE)
+    except OSError as error:
+        if error.errno not in NO_OUTPUT or error.filename is not None:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _tell(Unavailable(f"what is printed cannot be written: {error.strerror}"))
+        sys.exit(Unavailable.exit_code)
 
 
 def _tell(error: UpwellError) -> None:

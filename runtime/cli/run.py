@@ -30,6 +30,8 @@ from upwell.runtime.logs import configure
 from upwell.runtime.roles.scratch import scratch_directory
 from upwell.runtime.roles.up import Platform, PlatformState, UpSettings
 
+_log = logging.getLogger("upwell.platform")
+
 NOTICE_SECONDS: Final = 0.5
 """Of silence before a person wonders."""
 
@@ -139,7 +141,9 @@ async def _serve(
             console.to_be_mended(error)
         finally:
             notice.cancel()
-        console.serving(await deploying.urls(), platform.port, platform.admin.port, platform.cluster)
+        urls = await deploying.urls()
+        console.serving(urls, platform.port, platform.admin.port, platform.cluster)
+        _log.info("serving", extra={"urls": urls, "port": platform.port})
         if reload:
             await Reloader(deploying.apply, applied.directories, console, clock).run()
         await stopping.wait()

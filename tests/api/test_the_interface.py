@@ -15,6 +15,7 @@ import pytest
 from support.api import Served, served, service, until
 from upwell.functions.errors import Conflict, InvalidInput, NotFound, Unavailable, UpwellError
 from upwell.runtime.api.client import Client
+from upwell.runtime.api.server import bind_socket
 from upwell.runtime.api.shapes import BODY_LIMIT, SOCKET, RefusedBatch
 from upwell.runtime.cluster.interface import Replica, ReplicaState
 from upwell.runtime.cluster.kinds import SERVICE
@@ -63,6 +64,13 @@ def test_a_dead_servers_socket_is_taken_over(tmp_path: Path) -> None:
         dead.bind(str(tmp_path / SOCKET))
     with served(tmp_path) as interface:
         assert interface.client.platform().port == 8080
+
+
+def test_what_stands_in_the_sockets_place_and_cannot_go_is_told(tmp_path: Path) -> None:
+    (tmp_path / SOCKET).mkdir()
+    with pytest.raises(Unavailable, match="cannot be replaced by a socket") as caught:
+        bind_socket(tmp_path)
+    assert caught.value.where == str(tmp_path / SOCKET)
 
 
 def test_a_directory_deeper_than_a_sockets_path_may_be_is_served_and_reached(tmp_path: Path) -> None:

@@ -57,6 +57,19 @@ def told(shell: Shell, *arguments: str, given: str = "") -> dict[str, object]:
     return answer
 
 
+def test_a_full_disk_behind_a_redirection_is_told(shell: Shell) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*UPWELL, "get", "ksvc", "-o", "yaml"],
+            env=shell.environment,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "Error: what is printed cannot be written: No space left on device\n"
+
+
 # Applying
 
 
@@ -116,6 +129,7 @@ def test_what_is_no_manifest_is_told_with_its_line_and_exit_code_2(shell: Shell,
             ["-f", "f.yaml", "-n", "other"],
             "f.yaml:5: metadata.namespace: is 'team', while --namespace says 'other'",
         ),
+        (["-f", "/dev/zero"], "/dev/zero: larger than 16 MiB"),
         (["-f", "f.yaml", "--image", "x"], "--image: 'x' maps no image"),
         (["-f", "f.yaml", "--image", "x=cmd:'"], "cannot be split into words"),
         (["-f", "f.yaml", "--image", "x=nowhere.py"], "nowhere.py: no such file or directory"),
