@@ -184,7 +184,7 @@ class ProgramReplica:
         else:
             what = f"the program runs but nothing listens on port {port} ($PORT) after {seconds:g} s"
             advice = "It must listen on the port that the variable PORT names, on 127.0.0.1 or on all addresses."
-            hint = f"{advice}\n{hint}" if hint else advice
+            hint = f"{advice}\n  {hint}" if hint else advice
         return Failure(what, self._source.where, hint, cause="ProgressDeadlineExceeded")
 
     def _advice(self) -> str:
@@ -192,7 +192,7 @@ class ProgramReplica:
         if "-c" in words or not any(each in word for word in words for each in ("$PORT", "${PORT}")):
             return output
         advice = "No shell reads the command: its port is written as $(PORT)."
-        return f"{advice}\n{output}" if output else advice
+        return f"{advice}\n  {output}" if output else advice
 
     def _output(self) -> str:
         lines = self._program.last_lines()
@@ -286,7 +286,9 @@ class ProgramReplica:
         )
         if ended is not None:
             self._channel.send({"program": (ended.code, ended.signal)})
-        await self._program.end(min(self._source.termination_seconds, LEAST_TERMINATION_SECONDS))
+            self._program.kill()  # as a container ends with its first process; requests meanwhile only fail
+        else:
+            await self._program.end(min(self._source.termination_seconds, LEAST_TERMINATION_SECONDS))
         self._reports.report()
         return ended.code if ended is not None and ended.code else FAILED
 
