@@ -158,7 +158,7 @@ def _content(value: Any) -> tuple[Headers, bytes]:
     elif isinstance(value, dict | list) or is_typed(kind):
         body, content_type = encode_json(value), JSON
     else:
-        raise InvalidResult(f"the function returned a {kind.__qualname__}", hint=_RETURNABLE)
+        raise InvalidResult(f"the function returned an instance of {kind.__qualname__}", hint=_RETURNABLE)
     return [content_type, (b"content-length", b"%d" % len(body))], body
 
 

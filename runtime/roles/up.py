@@ -125,7 +125,7 @@ class Platform:
         bundles = state.directory / "bundles"
         self._layers = ConfigLayers(settings.domains, LOCAL_DEFAULTS, settings.autoscaler)
         config = platform_config({}, self._layers)
-        images = read_mappings(settings.images, "images", os.getcwd())
+        images = read_mappings(settings.images, "--images", os.getcwd())
         self._cleanup = contextlib.ExitStack()
         sockets = self._cleanup.enter_context(socket_folder(state.directory))
         self.objects: ObjectStore = MemoryStore(clock) if state.objects is None else state.objects
