@@ -34,6 +34,7 @@ class Deployed:
         "must_load",
         "reason",
         "running",
+        "short_lives",
         "source",
         "timer",
         "unsettled",
@@ -51,6 +52,8 @@ class Deployed:
         self.available: bool | None = None
         self.reason = ""
         self.message = ""
+        self.short_lives = 0
+        """Replicas in a row that ended right after they were ready."""
         self.timer: asyncio.TimerHandle | None = None
         """When it converges next of its own accord."""
         self.converging = False

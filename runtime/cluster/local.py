@@ -61,7 +61,9 @@ DRAIN_MARGIN_SECONDS: Final = 5.0
 SHORT_LIFE_SECONDS: Final = 1.0
 SHORT_LIFE_PAUSE_SECONDS: Final = 0.2
 """Before the successor of a replica that ended so soon after it was ready: one that always does must not have us
-fork without a pause. A request that waits has its replica at once all the same."""
+fork without a pause, which is doubled while it goes on. A request that waits has its replica at once all the
+same."""
+SHORT_LIFE_PAUSE_MOST_SECONDS: Final = 10.0
 SILENCE_SECONDS: Final = 10.0
 """A replica that drains and has not reported for so long, which it should each second, hangs: it is killed."""
 
@@ -463,7 +465,10 @@ class LocalCluster:
             if not status.was_ready:
                 self._start_failed(deployed, running.attempt, status.reason, lost=_is_lost(status))
             elif replica.ready_at is not None and self._clock.now() - replica.ready_at < SHORT_LIFE_SECONDS:
-                pause = SHORT_LIFE_PAUSE_SECONDS
+                pause = min(SHORT_LIFE_PAUSE_MOST_SECONDS, SHORT_LIFE_PAUSE_SECONDS * 2**deployed.short_lives)
+                deployed.short_lives = min(deployed.short_lives + 1, 10)
+            else:
+                deployed.short_lives = 0
         self._converge_after(deployed, pause)
         self._templates.trim()
 

@@ -7,6 +7,7 @@ import pytest
 from support.cluster import REVISION, LocalWorld, in_cluster, settle
 from upwell.runtime.cluster.interface import ObjectKey, Replica, ReplicaState
 from upwell.runtime.cluster.kinds import DEPLOYMENT
+from upwell.runtime.cluster.local import SHORT_LIFE_PAUSE_MOST_SECONDS
 from upwell.runtime.host.source import FunctionSource
 from upwell.runtime.testing.launcher import FakeLauncher
 
@@ -131,7 +132,7 @@ def test_a_ready_replica_that_ends_by_itself_is_started_anew_at_once_and_is_no_f
     in_cluster(scenario)
 
 
-def test_one_that_ends_as_soon_as_it_is_ready_is_not_started_without_a_pause() -> None:
+def test_one_that_ends_as_soon_as_it_is_ready_is_started_after_pauses_that_grow() -> None:
     async def scenario(world: LocalWorld) -> None:
         await world.deploy()
         world.scale(1)
@@ -141,8 +142,14 @@ def test_one_that_ends_as_soon_as_it_is_ready_is_not_started_without_a_pause() -
                 process.become_ready()
                 process.exit(3)
             await asyncio.sleep(0.01)
-        assert 20 <= len(world.launcher.processes) <= 60
+        assert 5 <= len(world.launcher.processes) <= 8
         assert world.told.failures == []
+        await asyncio.sleep(SHORT_LIFE_PAUSE_MOST_SECONDS)
+        world.launcher.alive()[0].become_ready()
+        await asyncio.sleep(2)
+        world.launcher.alive()[0].exit(3)
+        await settle()
+        assert world.states() == [STARTING]  # at once: this one has lived
 
     in_cluster(scenario)
 
