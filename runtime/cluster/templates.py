@@ -1,10 +1,10 @@
 """Which functions are kept imported and ready to fork, and which are imported next.
 
 A template that a replica was started from is used; one that was only to show that its function can be imported is
-proven. When there are more than the capacity, proven ones go first, the oldest of them first, then the least
-recently used: what is deployed never displaces what is called. A template that is still importing, or that a
-starting replica waits for, is never evicted: the cap is exceeded for that time and `trim` comes back to it.
-Eviction is therefore never felt by a request that is under way.
+proven. When there are more than the capacity, proven ones go first, the oldest of them first unless more wait to
+be proven, then the least recently used: what is deployed never displaces what is called. A template that is still
+importing, or that a starting replica waits for, is never evicted: the cap is exceeded for that time and `trim`
+comes back to it. Eviction is therefore never felt by a request that is under way.
 
 Only so many imports run at a time. Those that replicas wait for have places of their own and go before proofs, so
 that a request waits neither for the thousand functions that were deployed with its own nor for the slowest one.
@@ -123,11 +123,17 @@ class TemplateCache:
         return False
 
     def trim(self) -> None:
-        """Evict down to the capacity, passing over what is in use and what was used last."""
+        """Evict down to the capacity, passing over what is in use and what was used last.
+
+        While many are proven one after the other, the one proven just now goes, before it has forked a standby.
+        """
         surplus = len(self) - self._capacity
         newest = next(reversed(self._used), None)
-        for kept in (self._proven, self._used):
-            for revision, template in list(kept.items()):
+        proven = list(self._proven.items())
+        if self._unproven:
+            proven.reverse()
+        for kept, candidates in ((self._proven, proven), (self._used, list(self._used.items()))):
+            for revision, template in candidates:
                 if surplus <= 0:
                     return
                 if template.state is TemplateState.LOADING or revision == newest or self._busy(revision):

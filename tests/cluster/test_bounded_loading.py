@@ -94,6 +94,22 @@ def test_when_many_are_called_at_once_they_are_imported_in_turn_and_then_their_r
     in_cluster(scenario, unloaded, loads=1)
 
 
+def test_of_many_that_are_proven_in_a_row_those_beyond_the_capacity_are_let_go_at_once() -> None:
+    async def scenario(world: LocalWorld) -> None:
+        await deploy(world, 6)
+        states = []
+        while loading := importing(world):
+            proven = template(world, loading[0])
+            proven.load()
+            await settle()
+            states.append(proven.state)
+        loaded, evicted = TemplateState.LOADED, TemplateState.EVICTED
+        assert states == [loaded, loaded, evicted, evicted, evicted, loaded]  # who deploys calls what came last
+        assert [t.state for t in world.launcher.templates] == [evicted, loaded, evicted, evicted, evicted, loaded]
+
+    in_cluster(scenario, unloaded, loads=1, templates=2)
+
+
 def test_imports_that_hang_do_not_hold_up_those_that_come_after_them() -> None:
     async def scenario(world: LocalWorld) -> None:
         *hanging, called, proof = await deploy(world, 6)
