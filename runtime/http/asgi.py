@@ -386,9 +386,10 @@ class AsgiServer:
         for connection in list(self._state.connections):
             if isinstance(connection, DrainingProtocol):
                 connection.begin_drain()
-        await self._wait_until_quiet(min(deadline, loop.time() + self._settings.drain_accept_seconds))
+        closing = deadline - min(WEBSOCKET_CLOSE_SECONDS, grace / 2)
+        await self._wait_until_quiet(min(closing, loop.time() + self._settings.drain_accept_seconds))
         await self._close_listener(loop)
-        if await self._wait_until_quiet(deadline - min(WEBSOCKET_CLOSE_SECONDS, grace / 2)):
+        if await self._wait_until_quiet(closing):
             return True
         for connection in list(self._state.connections):
             if isinstance(connection, GoneTellingWebSocket):

@@ -94,7 +94,7 @@ def test_many_websockets_of_a_fastapi_application_talk_at_once(tmp_path: Path) -
 def test_an_open_websocket_hears_1012_when_its_replica_has_drained(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with platform(tmp_path) as on:
-            deployed = await deploy(on, STARLETTE, timeoutSeconds=2)
+            deployed = await deploy(on, STARLETTE, timeoutSeconds=4)
             opened = asyncio.get_running_loop().time()
             async with websocket(deployed) as client:
                 await talk(client, "hello")
