@@ -50,8 +50,8 @@ class RunConsole:
         self._print("!", "yellow", warning)
 
     def changed(self, files: Sequence[str]) -> None:
-        """Files were saved that what is served depends on."""
-        named = ", ".join(files[:MOST_FILES]) + (" …" if len(files) > MOST_FILES else "")
+        """Files were saved that what is served depends on; none are named when that was seen without the watch."""
+        named = ", ".join(files[:MOST_FILES]) + (" …" if len(files) > MOST_FILES else "") or "the source"
         self._print("↻", "cyan", f"{named} changed")
 
     def replaced(self, revision: str, seconds: float) -> None:

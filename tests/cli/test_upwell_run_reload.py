@@ -54,7 +54,7 @@ def test_a_saved_file_serves_as_a_new_revision(tmp_path: Path, hello: Path) -> N
     with running(tmp_path, str(hello), "--reload") as run:
         assert run.get() == (200, "one")
         (hello / "words.py").write_text("WORD = 'two'\n")
-        run.wait_for(r"↻ words.py changed\n● default/hello-00002 serves, \d+ ms later")
+        run.wait_for(r"↻ (words.py|the source) changed\n● default/hello-00002 serves, \d+ ms later")
         assert run.get() == (200, "two")
 
 
