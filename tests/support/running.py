@@ -4,37 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import re
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-PATIENCE = 30.0
+from support.command import PATIENCE, UPWELL, Started
+
+__all__ = ["PATIENCE", "Running", "command", "running"]
 
 
-class Running:
+class Running(Started):
     """An `upwell run` under way."""
-
-    def __init__(self, process: subprocess.Popen[str], output: Path) -> None:
-        self.process = process
-        self._output = output
-
-    @property
-    def output(self) -> str:
-        return self._output.read_text()
-
-    def wait_for(self, pattern: str) -> re.Match[str]:
-        """Until the output matches."""
-        deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline:
-            found = re.search(pattern, self.output)
-            if found:
-                return found
-            assert self.process.poll() is None, f"ended early:\n{self.output}"
-            time.sleep(0.02)
-        raise AssertionError(f"no {pattern!r} in:\n{self.output}")
 
     def port(self) -> int:
         return int(self.wait_for(r"also http://localhost:(\d+)").group(1))
@@ -50,7 +30,7 @@ class Running:
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "upwell", "run", *arguments]
+    return [*UPWELL, "run", *arguments]
 
 
 @contextlib.contextmanager
@@ -58,7 +38,7 @@ def running(tmp_path: Path, *arguments: str, admin: str | None = "0") -> Iterato
     output = tmp_path / "output.txt"
     ports = ["--port", "0", *(["--admin-port", admin] if admin is not None else [])]
     with output.open("w") as stream:
-        process = subprocess.Popen(command(*arguments, *ports), stdout=stream, stderr=stream, text=True)
+        process = subprocess.Popen(command(*arguments, *ports), stdout=stream, stderr=stream)
     try:
         yield Running(process, output)
     finally:
