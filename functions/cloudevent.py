@@ -17,10 +17,8 @@ from typing import Any
 from upwell.functions.asgi import Headers
 from upwell.functions.encoding import encode_json
 from upwell.functions.errors import InvalidEvent, InvalidFunction
-from upwell.functions.events import Event, is_json, parse_time, read_event
+from upwell.functions.events import Event, is_json, parse_time
 from upwell.functions.eventwriting import write_batch, write_event
-
-Reader = Callable[[Iterable[tuple[bytes, bytes]], bytes], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +40,6 @@ def event_class(wanted: type | None) -> EventClass:
     if wanted is not None and any(base.__module__ == "cloudevents.core.base" for base in wanted.__mro__):
         return _core_class(wanted)
     return _classic_class(wanted)
-
-
-def event_reader(wanted: type | None) -> Reader:
-    """A function from a request's headers and body to an instance of `wanted`, or of the common class when None.
-
-    Raises InvalidFunction when the library is not there. What it returns raises InvalidEvent.
-    """
-    found = event_class(wanted)
-    return lambda headers, body: found.build(read_event(headers, body, versions=found.versions))
 
 
 def event_reply(event: Any) -> tuple[Headers, bytes]:

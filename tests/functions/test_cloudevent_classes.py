@@ -15,8 +15,9 @@ import pytest
 from support.functions import answer, handler, request, run, unannotated
 from upwell.functions import subjects
 from upwell.functions.asgi import Message
-from upwell.functions.cloudevent import event_reader, event_reply
+from upwell.functions.cloudevent import event_class, event_reply
 from upwell.functions.errors import InvalidResult
+from upwell.functions.events import read_event
 
 HAS_CORE = importlib.util.find_spec("cloudevents.core") is not None
 CLASSIC_NAME = "cloudevents.v1.http" if HAS_CORE else "cloudevents.http"
@@ -50,6 +51,12 @@ def taking(event_class: object, function: Callable[[Any], object]) -> Callable[[
 
 def raw(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
     return [(name.encode(), value.encode()) for name, value in headers.items()]
+
+
+def event_reader(wanted: type | None) -> Callable[[list[tuple[bytes, bytes]], bytes], Any]:
+    """What a handler does: read the request, then build the class that is wanted."""
+    found = event_class(wanted)
+    return lambda headers, body: found.build(read_event(headers, body, versions=found.versions))
 
 
 def seen(event: Any) -> dict[str, Any]:
