@@ -64,6 +64,7 @@ def bound(
     return decision._replace(
         revision=revision,
         scale=scale,
+        wanted=known,
         bounds=reasons,
         activity=_follow(settings, activity, known, decision.ready, now),
         next_check=check,

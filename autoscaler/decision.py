@@ -41,15 +41,19 @@ class Panic(StrEnum):
 
 
 class Bound(StrEnum):
-    """What stands around the demand: each changed the scale, or held it."""
+    """What stands around the demand: each changed the scale, or held it. Listed in the order of application."""
 
+    TOLERANCE = "tolerance"
+    STABILIZATION = "stabilization-window"
+    SCALE_UP_POLICY = "scale-up-policy"
+    SCALE_DOWN_POLICY = "scale-down-policy"
+    SIGNAL_MISSING = "signal-missing"
+    POKE_NEEDS_ONE = "poke-needs-one"
+    NO_DEMAND_KNOWN = "no-demand-known"
     MIN_SCALE = "min-scale"
     INITIAL_SCALE = "initial-scale"
     MAX_SCALE = "max-scale"
     MAX_SCALE_LIMIT = "max-scale-limit"
-    POKE_NEEDS_ONE = "poke-needs-one"
-    POKE_ONLY_RAISES = "poke-only-raises"
-    NO_DEMAND_KNOWN = "no-demand-known"
     SCALE_TO_ZERO_DISABLED = "scale-to-zero-disabled"
     ACTIVATING = "activating"
     ACTIVATION_TIMED_OUT = "activation-timed-out"
@@ -58,6 +62,7 @@ class Bound(StrEnum):
     ACTIVATOR_NOT_IN_PATH = "activator-not-in-path"
     GRACE_PERIOD = "scale-to-zero-grace-period"
     RETENTION_PERIOD = "scale-to-zero-pod-retention-period"
+    POKE_ONLY_RAISES = "poke-only-raises"
 
 
 class Status(StrEnum):
@@ -80,6 +85,8 @@ class State:
     """Past wishes that put off scaling down; None when there is no scale-down delay."""
     excess_burst_capacity: int
     """As of the latest valid decision, or what a new revision starts with."""
+    memory: object = None
+    """What a class other than the KPA remembers; nobody else looks into it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +102,41 @@ class Activity:
     """Inactive because it could not be activated in time."""
 
 
+class ReplicaReading(NamedTuple):
+    """What one replica uses of a resource, or has of a metric. Times are Unix seconds."""
+
+    name: str
+    value: float | None
+    """Cores, bytes or the metric's own unit; None when it could not be read."""
+    ready: bool = True
+    started_at: float = 0.0
+    ready_changed_at: float = 0.0
+
+
+class Reading(NamedTuple):
+    """What is known of one of a revision's further metrics.
+
+    `value` is the sum over all replicas (the whole backlog, what a query returned); `replicas` says it of each,
+    where it is measured so. With `missing` set there is no value.
+    """
+
+    value: float = 0.0
+    missing: Missing | None = None
+    replicas: tuple[ReplicaReading, ...] = ()
+
+
+class SignalWant(NamedTuple):
+    """What one of several metrics asks for."""
+
+    metric: str
+    value: float
+    target: float
+    raw: int
+    """Replicas before any clamp."""
+    want: int
+    missing: Missing | None = None
+
+
 class Inputs(NamedTuple):
     """What is known of a revision at one moment.
 
@@ -108,6 +150,8 @@ class Inputs(NamedTuple):
     starting: int = 0
     missing: Missing | None = None
     in_flight: float | None = None
+    readings: tuple[Reading, ...] = ()
+    """Of the settings' further metrics, one each in their order."""
 
 
 class Decision(NamedTuple):
@@ -151,10 +195,18 @@ class Decision(NamedTuple):
     """The wish before the scale-down delay."""
     desired: int | None = None
     """The wish of the algorithm; None when the decision is not valid."""
+    signals: tuple[SignalWant, ...] = ()
+    """What each of several metrics asks for; empty when there is but one."""
+    binding: str = ""
+    """The metric whose want is the greatest, where there are several."""
+    activators: int = 0
+    """How many activators are to stand before the revision, were it for them to be chosen."""
 
     revision: str = ""
     scale: int | None = None
     """What to set, after bounds; None means that nothing is to be changed."""
+    wanted: int | None = None
+    """What is known to be wanted in the end: 0 already while the way to zero is not over. None when unknown."""
     bounds: tuple[Bound, ...] = ()
     """What stood around the wish, in the order in which it did."""
     activity: Activity | None = None
@@ -254,6 +306,11 @@ _MISSING_TEXTS = {
     Missing.REPLICA_COUNT_FAILED: "ready replicas could not be counted, so nothing is decided",
 }
 _BOUND_TEXTS = {
+    Bound.TOLERANCE: "the metric is near enough to its target",
+    Bound.STABILIZATION: "the stabilization window holds an earlier recommendation",
+    Bound.SCALE_UP_POLICY: "the scale-up policies allow no more yet",
+    Bound.SCALE_DOWN_POLICY: "the scale-down policies allow no less yet",
+    Bound.SIGNAL_MISSING: "a metric could not be read, so replicas are not taken away",
     Bound.MIN_SCALE: "min-scale asks for more",
     Bound.INITIAL_SCALE: "the initial scale was not reached yet",
     Bound.MAX_SCALE: "max-scale allows no more",

@@ -17,6 +17,7 @@ from upwell.autoscaler.window import MaxWindow
 
 TICK = 2
 """Seconds between two evaluations, and the granularity of the scale-down delay."""
+LEAST_ACTIVATORS = 2
 _MICROSECONDS = 1_000_000
 
 
@@ -33,6 +34,15 @@ def start(settings: RevisionSettings, ready: int, now: float) -> State:
         delay=delay,
         excess_burst_capacity=_initial_excess_burst_capacity(settings),
     )
+
+
+def activators(settings: RevisionSettings, ready: int) -> int:
+    """How many activators are to stand before a revision with `ready` replicas, as Knative computes it."""
+    burst = settings.target_burst_capacity
+    if burst == 0:
+        return LEAST_ACTIVATORS
+    covered = ready * settings.total_value + max(burst, 0.0)
+    return max(LEAST_ACTIVATORS, math.ceil(covered / settings.activator_capacity))
 
 
 def _initial_excess_burst_capacity(settings: RevisionSettings) -> int:
@@ -99,6 +109,7 @@ def decide(settings: RevisionSettings, state: State, inputs: Inputs, now: float)
         panic=mode,
         undelayed=wish,
         desired=desired,
+        activators=activators(settings, inputs.ready),
     )
 
 

@@ -314,6 +314,7 @@ class AutoscalerConfig:
                 "scale-to-zero-pod-retention-period", self.scale_to_zero_pod_retention_period
             ),
             progress_deadline=progress_deadline,
+            activator_capacity=self.activator_capacity,
         )
 
     def _target(self, read: AnnotationReader, metric: str, container_concurrency: int) -> tuple[float, float]:
@@ -339,6 +340,19 @@ class AutoscalerConfig:
 
 
 _NOT_NEGATIVE = "must not be negative"
+
+
+@dataclass(frozen=True, slots=True)
+class MetricTarget:
+    """A further metric that a revision is scaled by, and what a replica is to have of it."""
+
+    metric: str
+    """`concurrency`, `rps`, `cpu`, `memory`, `backlog` or `prometheus`."""
+    target: float
+    """A replica's share: requests in flight or a second, percent of the requested CPU, MiB of memory, events, or
+    the query's unit."""
+    query: str = ""
+    """For `prometheus`: what to ask."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,6 +383,9 @@ class RevisionSettings:
     scale_to_zero_grace_period: float = 30.0
     scale_to_zero_pod_retention_period: float = 0.0
     progress_deadline: float = DEFAULT_PROGRESS_DEADLINE
+    activator_capacity: float = 100.0
+    metrics: tuple[MetricTarget, ...] = ()
+    """Further metrics besides `metric`: the greatest want of all wins."""
 
 
 def _parse(key: str, text: str, parse: Callable[[str], Any]) -> Any:
