@@ -15,12 +15,22 @@ Windows live as long as their revision in the engine; record and average in any 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 _DIGITS = 1e6
 _LEAST_SMOOTHING = 0.2
 _COVERED_WEIGHT = 0.9999
+
+
+class Contents(NamedTuple):
+    """What a window holds: starts of the first and the newest bucket written, the sum, and the ring of buckets."""
+
+    first: int | None
+    newest: int | None
+    total: float
+    buckets: Sequence[float]
 
 
 class LinearWindow:
@@ -46,6 +56,16 @@ class LinearWindow:
     def newest(self) -> int | None:
         """Where the newest bucket written starts (Unix seconds), None before the first write."""
         return self._last
+
+    @property
+    def contents(self) -> Contents:
+        """All that the window holds, to be set as `contents` of one with the same length and granularity."""
+        return Contents(self._first, self._last, self._total, tuple(self._buckets))
+
+    @contents.setter
+    def contents(self, contents: Contents) -> None:
+        self._first, self._last, self._total, buckets = contents
+        self._buckets = list(buckets)
 
     def record(self, now: float, value: float) -> bool:
         """Add `value` to the bucket of `now`; false when that lies too far in the past to count."""
@@ -131,7 +151,7 @@ class WeightedWindow(LinearWindow):
 
     def __init__(self, window: float, granularity: int = 1) -> None:
         super().__init__(window, granularity)
-        self._smoothing = _smoothing(len(self._buckets))
+        self._smoothing = smoothing(len(self._buckets))
 
     def average(self, now: float) -> float:
         """The weighted mean over the window that ends at `now`, not rounded."""
@@ -153,10 +173,10 @@ class WeightedWindow(LinearWindow):
     def resize(self, now: float, window: float) -> None:
         """Change the length at `now`, and with it the speed at which weights decay."""
         super().resize(now, window)
-        self._smoothing = _smoothing(len(self._buckets))
+        self._smoothing = smoothing(len(self._buckets))
 
 
-def _smoothing(buckets: int) -> float:
+def smoothing(buckets: int) -> float:
     """The newest bucket's weight, such that the whole window holds all but 0.0001 of the weights."""
     return max(1 - math.pow(1 - _COVERED_WEIGHT, 1 / buckets), _LEAST_SMOOTHING)
 
