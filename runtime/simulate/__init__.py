@@ -1,1 +1,1 @@
-"""Tries the autoscaler on recorded or made-up traffic: its own code, over a virtual cluster and a virtual clock."""
+"""Tries the autoscaler on recorded or made-up traffic: its own code over a virtual cluster and a virtual clock."""
