@@ -6,13 +6,15 @@ to the activator instead, and for the retention period where one is set. One tha
 progress deadline (and some seconds in which its failure can be told) goes to zero as well. Pure: `bound` takes the
 decision and the revision's activity, and returns the decision with scale, reasons and the next activity.
 
-Two differences from Knative: max-scale wins over a greater min-scale or initial-scale, and max-scale-limit holds
-here too, not only at admission.
+Where this differs from Knative on purpose, docs/differences.md says so. Limits of time are compared as moments, and
+not as spans, so that a decision changes exactly at the `next_check` that was told.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from upwell.autoscaler.decision import Activity, Bound, Decision, Status
 from upwell.autoscaler.spec import RevisionSettings
@@ -31,10 +33,43 @@ class RequestPath:
     """Since when all its requests pass the activator (Unix seconds); None when that is not known."""
 
 
+class ActiveCondition(NamedTuple):
+    """An activity as the condition Active of Knative's PodAutoscaler tells it."""
+
+    status: str
+    """`True`, `False` or `Unknown`."""
+    reason: str
+    """`Queued`, `NoTraffic` or `TimedOut`; empty for an active revision."""
+
+
+def active_condition(activity: Activity) -> ActiveCondition:
+    """The condition that says where a revision stands, and why it is not active."""
+    if activity.status is Status.ACTIVE:
+        return ActiveCondition("True", "")
+    if activity.status is Status.ACTIVATING:
+        return ActiveCondition("Unknown", "Queued")
+    return ActiveCondition("False", "TimedOut" if activity.timed_out else "NoTraffic")
+
+
+def maximum(settings: RevisionSettings) -> int:
+    """The most replicas there may be, by max-scale or the cluster's max-scale-limit; 0 for any number."""
+    most, limit = settings.max_scale, settings.max_scale_limit
+    return limit if limit > 0 and not 0 < most <= limit else most
+
+
+def needed(settings: RevisionSettings, *, initialized: bool) -> int:
+    """How many ready replicas make a revision active; before it was initialized, which make it so.
+
+    No more than may be, or a revision with a greater initial or minimum scale would start for ever.
+    """
+    least = max(settings.min_scale, 1 if initialized else settings.initial_scale)
+    most = maximum(settings)
+    return min(least, most) if most > 0 else least
+
+
 def begin(settings: RevisionSettings, ready: int, now: float, *, initialized: bool) -> Activity:
     """The activity of a revision first seen now; `initialized` when it is known to have been up before."""
-    needed = max(1, settings.min_scale) if initialized else max(settings.min_scale, settings.initial_scale)
-    if ready > 0 and ready >= needed:
+    if ready > 0 and ready >= needed(settings, initialized=initialized):
         return Activity(Status.ACTIVE, now, True)
     if ready == 0 and settings.min_scale == 0 and (initialized or settings.initial_scale == 0):
         return Activity(Status.INACTIVE, now, True)
@@ -80,10 +115,8 @@ def _within(
     if wish == 0 and decision.in_flight is not None:
         wish = 1
         reasons.append(Bound.POKE_NEEDS_ONE)
-    least, most = settings.min_scale, settings.max_scale
-    below, above = Bound.MIN_SCALE, Bound.MAX_SCALE
-    if settings.max_scale_limit > 0 and not 0 < most <= settings.max_scale_limit:
-        most, above = settings.max_scale_limit, Bound.MAX_SCALE_LIMIT
+    least, most = settings.min_scale, maximum(settings)
+    below, above = Bound.MIN_SCALE, Bound.MAX_SCALE if most == settings.max_scale else Bound.MAX_SCALE_LIMIT
     if least < settings.initial_scale and _initial_scale_counts(settings, activity, wish, now):
         least, below = settings.initial_scale, Bound.INITIAL_SCALE
     if most > 0:
@@ -112,7 +145,12 @@ def _initial_scale_counts(settings: RevisionSettings, activity: Activity, wish: 
 
 
 def _overdue(settings: RevisionSettings, activity: Activity, now: float) -> bool:
-    return now - activity.since > settings.progress_deadline + ACTIVATION_MARGIN
+    return now > _last_of_activation(settings, activity)
+
+
+def _last_of_activation(settings: RevisionSettings, activity: Activity) -> float:
+    """The last moment at which a revision may still come up."""
+    return activity.since + (settings.progress_deadline + ACTIVATION_MARGIN)
 
 
 def _toward_zero(
@@ -124,11 +162,11 @@ def _toward_zero(
     if activity.status is Status.ACTIVATING:
         if _overdue(settings, activity, now):
             return 0, 0, Bound.ACTIVATION_TIMED_OUT, None
-        deadline = activity.since + settings.progress_deadline + ACTIVATION_MARGIN
-        return None, None, Bound.ACTIVATING, deadline
+        return None, None, Bound.ACTIVATING, math.nextafter(_last_of_activation(settings, activity), math.inf)
     if activity.status is Status.ACTIVE:
-        if now - activity.since < settings.stable_window:
-            return 1, 1, Bound.ACTIVE_TOO_BRIEFLY, activity.since + settings.stable_window
+        long_enough = activity.since + settings.stable_window
+        if now < long_enough:
+            return 1, 1, Bound.ACTIVE_TOO_BRIEFLY, long_enough
         *_, check = _from_inactive(settings, replace(activity, since=now), path, now)
         return None, 0, Bound.FOUND_INACTIVE, check
     return _from_inactive(settings, activity, path, now)
@@ -141,32 +179,26 @@ def _from_inactive(
     if settings.target_burst_capacity != -1 and not path.activator_answers:
         return None, 0, Bound.ACTIVATOR_NOT_IN_PATH, None
     retention = settings.scale_to_zero_pod_retention_period if settings.reachable else 0.0
-    grace = settings.scale_to_zero_grace_period
-    inactive = now - activity.since
-    if inactive >= max(grace, retention):
-        return 0, 0, None, None
-    if inactive < retention:
-        return None, 0, Bound.RETENTION_PERIOD, activity.since + retention
-    over = activity.since + grace
-    if path.proxying_since is not None:
-        over = min(over, path.proxying_since + grace)
-    if now >= over:
-        return 0, 0, None, None
-    return None, 0, Bound.GRACE_PERIOD, over
+    retained = activity.since + retention
+    if now < retained:
+        return None, 0, Bound.RETENTION_PERIOD, retained
+    behind = activity.since if path.proxying_since is None else min(activity.since, path.proxying_since)
+    over = behind + settings.scale_to_zero_grace_period
+    if now < over:
+        return None, 0, Bound.GRACE_PERIOD, over
+    return 0, 0, None, None
 
 
 def _follow(settings: RevisionSettings, activity: Activity, known: int | None, ready: int, now: float) -> Activity:
     """The activity after a round in which `known` replicas were wanted (None: unknown) and `ready` were there."""
-    needed = max(1, settings.min_scale)
-    if not activity.initialized:
-        needed = max(settings.min_scale, settings.initial_scale)
-    initialized = activity.initialized or ready >= needed
+    threshold = needed(settings, initialized=activity.initialized)
+    initialized = activity.initialized or ready >= threshold
     status, timed_out = activity.status, activity.timed_out
-    if known == 0 or (needed == 0 and not known):
-        timed_out = timed_out or (status is Status.ACTIVATING and needed > 0)
+    if known == 0 or (threshold == 0 and not known):
+        timed_out = timed_out or (status is Status.ACTIVATING and threshold > 0)
         status = Status.INACTIVE
     elif known or status is not Status.INACTIVE:
-        status = Status.ACTIVE if ready >= max(1, needed) else Status.ACTIVATING
+        status = Status.ACTIVE if ready >= max(1, threshold) else Status.ACTIVATING
         timed_out = False
     if status is not activity.status:
         return Activity(status, now, initialized, timed_out)
