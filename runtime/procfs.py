@@ -10,8 +10,22 @@ import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 PROC = Path("/proc")
+_SHORT = 4096
+
+
+class Process(NamedTuple):
+    """A process and what it has cost so far."""
+
+    parent: int
+    started: int
+    """In ticks since the machine started; with the number it tells a process from a later one of that number."""
+    own_seconds: float
+    """User and system time that it has spent."""
+    waited_seconds: float
+    """That of its children, and theirs, which have ended and were waited for."""
 
 
 def thread_count(pid: int | str = "self") -> int:
@@ -107,13 +121,26 @@ def below(pid: int, parents: Mapping[int, int]) -> list[int]:
     return found
 
 
+def processes() -> dict[int, Process]:
+    """Every process, in one pass of a read each."""
+    try:
+        names = os.listdir(PROC)
+    except OSError:
+        return {}
+    per_second = os.sysconf("SC_CLK_TCK")
+    found = {}
+    for name in names:
+        fields = _stat(name) if name.isdigit() else ()
+        if fields:
+            own, waited = int(fields[11]) + int(fields[12]), int(fields[13]) + int(fields[14])
+            found[int(name)] = Process(int(fields[1]), int(fields[19]), own / per_second, waited / per_second)
+    return found
+
+
 def anonymous_bytes(pid: int) -> int:
     """Memory in use that no file stands behind, what is shared with the process it was forked from included."""
-    try:
-        fields = (PROC / str(pid) / "statm").read_text().split()
-    except OSError:
-        return 0
-    return (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGE_SIZE")
+    fields = _read(f"/proc/{pid}/statm").split()
+    return (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGE_SIZE") if fields else 0
 
 
 def initial_variable(pid: int, name: str) -> str:
@@ -127,10 +154,21 @@ def initial_variable(pid: int, name: str) -> str:
     return found[len(start) :].decode(errors="replace")
 
 
-def _stat(pid: int) -> list[str]:
+def _stat(pid: int | str) -> list[str]:
+    """The fields after a process's name, which may hold blanks and parentheses itself; none when it is gone."""
+    text = _read(f"/proc/{pid}/stat").decode("latin-1")
+    return text[text.rindex(")") + 2 :].split() if text else []
+
+
+def _read(path: str) -> bytes:
+    """A short file, empty when its process is gone; thousands are read at a time, and this way costs least."""
     try:
-        text = (PROC / str(pid) / "stat").read_text()
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return []
-    # The name in parentheses may hold blanks and parentheses itself.
-    return text[text.rindex(")") + 2 :].split()
+        return b""
+    try:
+        return os.read(descriptor, _SHORT)
+    except OSError:  # it ended meanwhile
+        return b""
+    finally:
+        os.close(descriptor)

@@ -98,7 +98,7 @@ def test_a_field_that_is_not_what_it_should_be_spoils_its_revision_alone(
 ) -> None:
     written = revision.to_json()
     name = data.draw(st.sampled_from(sorted(written)))
-    wrong = data.draw(st.sampled_from([None, "x", {}, [1], -1.5, math.nan, math.inf, [[1]], [["a", 1]]]))
+    wrong: Any = data.draw(st.sampled_from([None, "x", {}, [1], -1.5, math.nan, math.inf, [[1]], [["a", 1]]]))
     assert SavedRevision.from_json({**written, name: wrong}) is None
 
 
