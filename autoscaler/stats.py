@@ -2,7 +2,8 @@
 
 Every replica imports this module, so it needs the standard library alone. `RequestStats` lives as long as its
 process, is touched twice a request and once a report, always from one thread; it reads no clock. A `Report` says
-what one reporter saw over one span of time; the engine tells repeated reports apart by reporter and sequence.
+what one reporter saw over one span of time; the engine tells repeated reports apart by reporter and sequence. A
+`ReportBatch` is what one reporter saw of many revisions, in columns.
 
 The accounting follows Knative's queue-proxy: in-flight requests weighted by time since the previous report,
 arrivals counted, requests marked `K-Proxy-Request` counted in the totals and apart.
@@ -12,8 +13,10 @@ from __future__ import annotations
 
 import json
 import math
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from upwell.functions.errors import InvalidInput
 
@@ -24,6 +27,8 @@ MAX_COUNT = 1e9
 MAX_SEQUENCE = 2**53
 MAX_TIME = 1e10
 MAX_ENCODED_LENGTH = 4096
+MAX_BATCH_ROWS = 20_000
+MAX_ENCODED_BATCH_LENGTH = 8 * 1024 * 1024
 
 _MICROSECONDS = 1_000_000
 
@@ -158,17 +163,7 @@ class Report:
     @classmethod
     def decode(cls, line: bytes) -> Report:
         """The report in `line`; raises `InvalidInput` for anything that `encode` cannot have written."""
-        if len(line) > MAX_ENCODED_LENGTH:
-            raise _invalid("report", f"is longer than {MAX_ENCODED_LENGTH} bytes")
-        try:
-            fields = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise _invalid("report", "is not JSON") from error
-        if not isinstance(fields, dict):
-            raise _invalid("report", "is not a JSON object")
-        unknown = fields.keys() - _NAMES
-        if unknown:
-            raise _invalid(sorted(unknown)[0], "is not a field of a report")
+        fields = _fields(line, MAX_ENCODED_LENGTH, _NAMES)
         started, ended = _span(fields)
         average, proxied_average = _concurrencies(fields)
         count, proxied_count = _counts(fields)
@@ -185,7 +180,79 @@ class Report:
         )
 
 
+class Numbers(Protocol):
+    """A column of numbers: a list, an array of the standard library or one of numpy."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[float]: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReportBatch:
+    """What one reporter saw of many revisions up to `ended` (Unix seconds), one row each.
+
+    A row covers the `spans` seconds before `ended`; its other columns are those of a `Report`. `sequence` numbers
+    the reporter's batches: one that comes twice is left out as a whole. All columns are of equal length, no
+    revision is named twice.
+    """
+
+    reporter: str
+    sequence: int
+    ended: float
+    revisions: Sequence[str]
+    spans: Numbers
+    average_concurrency: Numbers
+    average_proxied_concurrency: Numbers
+    request_count: Numbers
+    proxied_request_count: Numbers
+
+    def encode(self) -> bytes:
+        """One line of compact JSON, without the newline; `decode` reads up to `MAX_BATCH_ROWS` rows."""
+        fields = {
+            "reporter": self.reporter,
+            "sequence": self.sequence,
+            "ended": self.ended,
+            "revisions": list(self.revisions),
+            "spans": [float(span) for span in self.spans],
+            "average_concurrency": [float(average) for average in self.average_concurrency],
+            "average_proxied_concurrency": [float(average) for average in self.average_proxied_concurrency],
+            "request_count": [int(count) for count in self.request_count],
+            "proxied_request_count": [int(count) for count in self.proxied_request_count],
+        }
+        return json.dumps(fields, separators=(",", ":")).encode()
+
+    @classmethod
+    def decode(cls, line: bytes) -> ReportBatch:
+        """The batch in `line`; raises `InvalidInput` for anything that `encode` cannot have written."""
+        fields = _fields(line, MAX_ENCODED_BATCH_LENGTH, _BATCH_NAMES)
+        revisions = _revisions(fields)
+        rows = len(revisions)
+        averages = _column(fields, "average_concurrency", rows, MAX_CONCURRENCY)
+        proxied_averages = _column(fields, "average_proxied_concurrency", rows, MAX_CONCURRENCY)
+        for average, proxied_average in zip(averages, proxied_averages, strict=True):
+            if proxied_average > average and not math.isclose(proxied_average, average):
+                raise _invalid("average_proxied_concurrency", "must not exceed average_concurrency")
+        counts = _column(fields, "request_count", rows, MAX_COUNT, whole=True)
+        proxied_counts = _column(fields, "proxied_request_count", rows, MAX_COUNT, whole=True)
+        if any(proxied > count for count, proxied in zip(counts, proxied_counts, strict=True)):
+            raise _invalid("proxied_request_count", "must not exceed request_count")
+        ended = _number(fields, "ended", MAX_TIME)
+        return cls(
+            reporter=_name(fields, "reporter"),
+            sequence=_whole(fields, "sequence", MAX_SEQUENCE),
+            ended=ended,
+            revisions=revisions,
+            spans=_column(fields, "spans", rows, min(MAX_SPAN, ended)),
+            average_concurrency=averages,
+            average_proxied_concurrency=proxied_averages,
+            request_count=counts,
+            proxied_request_count=proxied_counts,
+        )
+
+
 _NAMES = tuple(Report.__dataclass_fields__)
+_BATCH_NAMES = tuple(ReportBatch.__dataclass_fields__)
 
 
 class Reporter:
@@ -226,6 +293,21 @@ def _invalid(field: str, what: str) -> InvalidInput:
     )
 
 
+def _fields(line: bytes, most: int, names: tuple[str, ...]) -> dict[str, Any]:
+    if len(line) > most:
+        raise _invalid("report", f"is longer than {most} bytes")
+    try:
+        fields = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise _invalid("report", "is not JSON") from error
+    if not isinstance(fields, dict):
+        raise _invalid("report", "is not a JSON object")
+    unknown = fields.keys() - names
+    if unknown:
+        raise _invalid(sorted(unknown)[0], "is not a field of a report")
+    return fields
+
+
 def _name(fields: dict[str, Any], field: str) -> str:
     value = fields.get(field)
     if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME_LENGTH or not value.isprintable():
@@ -235,10 +317,39 @@ def _name(fields: dict[str, Any], field: str) -> str:
 
 def _revision(fields: dict[str, Any]) -> str:
     value = _name(fields, "revision")
-    namespace, slash, name = value.partition("/")
-    if not (namespace and slash and name) or "/" in name:
+    if not _is_key(value):
         raise _invalid("revision", "must be namespace/name")
     return value
+
+
+def _is_key(value: str) -> bool:
+    return value.count("/") == 1 and value[0] != "/" and value[-1] != "/"
+
+
+def _revisions(fields: dict[str, Any]) -> tuple[str, ...]:
+    values = fields.get("revisions")
+    if not isinstance(values, list) or len(values) > MAX_BATCH_ROWS:
+        raise _invalid("revisions", f"must be a list of at most {MAX_BATCH_ROWS}")
+    for value in values:
+        if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME_LENGTH or not value.isprintable():
+            raise _invalid("revisions", f"must be 1 to {MAX_NAME_LENGTH} printable characters each")
+        if not _is_key(value):
+            raise _invalid("revisions", "must be namespace/name each")
+    if len(set(values)) < len(values):
+        raise _invalid("revisions", "must not name one twice")
+    return tuple(values)
+
+
+def _column(fields: dict[str, Any], field: str, rows: int, most: float, *, whole: bool = False) -> array[float]:
+    """One number a row, as doubles: 0 to `most`, which a double holds exactly where they are whole."""
+    values = fields.get(field)
+    if not isinstance(values, list) or len(values) != rows:
+        raise _invalid(field, "must be a list with one number for each revision")
+    if not set(map(type, values)) <= ({int} if whole else {int, float}):
+        raise _invalid(field, f"must be {'whole ' if whole else ''}numbers")
+    if values and not (min(values) >= 0 and max(values) <= most and not math.isnan(sum(values))):
+        raise _invalid(field, f"must be between 0 and {most:g}")
+    return array("d", values)
 
 
 def _number(fields: dict[str, Any], field: str, most: float) -> float:
