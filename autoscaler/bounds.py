@@ -6,7 +6,7 @@ to the activator instead, and for the retention period where one is set. One tha
 progress deadline (and some seconds in which its failure can be told) goes to zero as well. Pure: `bound` takes the
 decision and the revision's activity, and returns the decision with scale, reasons and the next activity.
 
-Where this differs from Knative on purpose, docs/differences.md says so. Limits of time are compared as moments, and
+Where this differs from Knative on purpose, docs/differences.md says so. Limits of time are compared as moments,
 not as spans, so that a decision changes exactly at the `next_check` that was told.
 """
 
