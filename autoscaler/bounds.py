@@ -100,7 +100,7 @@ def bound(
         revision=revision,
         scale=scale,
         wanted=known,
-        bounds=reasons,
+        bounds=(*decision.bounds, *reasons),
         activity=_follow(settings, activity, known, decision.ready, now),
         next_check=check,
     )
