@@ -1,0 +1,164 @@
+"""One revision's replicas in the virtual cluster: started, ready, drained and gone, with nothing behind them.
+
+As the local cluster does, it starts what is missing at once, ends those first that do not serve yet and then the
+youngest, and lets a draining replica finish what it has. Lifetime: one a revision, for the whole simulation; each
+replica that is gone leaves a line in `ReplicaColumns`.
+"""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, field
+from typing import Final, cast
+
+from upwell.autoscaler.spec import RevisionSettings
+from upwell.autoscaler.stats import Reporter
+from upwell.runtime.cluster.deployed import victims
+from upwell.runtime.cluster.interface import Replica, ReplicaState
+from upwell.runtime.gateway.activator import Activator, Backend, RevisionLimits
+from upwell.runtime.gateway.gateway import RevisionEntry
+from upwell.runtime.http.connect import Endpoint
+from upwell.runtime.http.upstream import UpstreamPool
+
+NOWHERE: Final = Endpoint(path="virtual")
+NO_CONNECTIONS: Final = cast(UpstreamPool, None)
+"""Requests to virtual replicas take no way at all."""
+
+
+class VirtualReplica(Replica):
+    """A replica that keeps time of itself."""
+
+    __slots__ = ("backend", "busy_seconds", "busy_since", "drained_at")
+
+    def __init__(self, revision: str, number: int, now: float) -> None:
+        super().__init__(f"{revision}-{number}", revision, NOWHERE, ReplicaState.STARTING, now)
+        self.backend: Backend | None = None
+        self.drained_at = 0.0
+        self.busy_since = 0.0
+        self.busy_seconds = 0.0
+
+    def idle(self, now: float) -> None:
+        """Its last request is over."""
+        self.busy_seconds += now - self.busy_since
+
+
+@dataclass(slots=True)
+class ReplicaColumns:
+    """Replicas that are gone, in the order in which they went. Times are seconds of the virtual clock."""
+
+    function: array[int] = field(default_factory=lambda: array("q"))
+    started: array[float] = field(default_factory=lambda: array("d"))
+    ready: array[float] = field(default_factory=lambda: array("d"))
+    """When it began to serve; when it was drained, for one that never did."""
+    drained: array[float] = field(default_factory=lambda: array("d"))
+    gone: array[float] = field(default_factory=lambda: array("d"))
+    busy: array[float] = field(default_factory=lambda: array("d"))
+    """Seconds with at least one request."""
+
+    def add(self, function: int, replica: VirtualReplica, now: float) -> None:
+        """The replica is gone."""
+        drained = replica.drained_at or now
+        self.function.append(function)
+        self.started.append(replica.started_at)
+        self.ready.append(drained if replica.ready_at is None else replica.ready_at)
+        self.drained.append(drained)
+        self.gone.append(now)
+        self.busy.append(replica.busy_seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionPlan:
+    """What one function is simulated under."""
+
+    settings: RevisionSettings
+    limits: RevisionLimits
+
+
+class VirtualRevision:
+    """A function's revision: what the gateway keeps of it, its replicas, and what is known of its autoscaling."""
+
+    __slots__ = (
+        "alive",
+        "converging",
+        "draining",
+        "entry",
+        "expiring",
+        "followed",
+        "index",
+        "key",
+        "panic_since",
+        "plan",
+        "ready",
+        "silent_since",
+        "started",
+        "unsettled",
+        "want",
+        "wanted",
+    )
+
+    def __init__(self, key: str, index: int, plan: RevisionPlan, now: float) -> None:
+        self.key = key
+        self.index = index
+        self.plan = plan
+        self.entry = RevisionEntry(Activator(key, plan.limits), Reporter(key, "gateway", now))
+        self.entry.reset_poke()
+        self.alive: list[VirtualReplica] = []
+        """Replicas that serve or will."""
+        self.draining = 0
+        self.ready = 0
+        self.started = 0
+        self.wanted = 0
+        """Replicas that the cluster was last told to run."""
+        self.converging = False
+        self.unsettled = False
+        self.followed = False
+        """The autoscaler's engine knows it; if not, it is at rest."""
+        self.silent_since = now
+        """Since when nothing is reported of it, while it has no replica."""
+        self.expiring = False
+        """Something will look whether waiting requests have run out of time."""
+        self.want = 0
+        """What the autoscaler's latest decision came to."""
+        self.panic_since: float | None = None
+
+    @property
+    def starting(self) -> int:
+        """Replicas on their way."""
+        return len(self.alive) - self.ready
+
+    def start(self, now: float) -> VirtualReplica:
+        """A further replica, starting from now."""
+        self.started += 1
+        replica = VirtualReplica(self.key, self.started, now)
+        self.alive.append(replica)
+        return replica
+
+    def became_ready(self, replica: VirtualReplica, now: float) -> None:
+        """The gateway may use it from now on."""
+        replica.state = ReplicaState.READY
+        replica.ready_at = now
+        self.ready += 1
+        activator = self.entry.activator
+        activator.set_ready(replica, NO_CONNECTIONS)
+        replica.backend = activator.backends[-1]
+        self.entry.reset_poke()
+
+    def surplus(self) -> list[VirtualReplica]:
+        """Which replicas are to end, if there are too many, first to last."""
+        surplus = len(self.alive) - self.wanted
+        if surplus <= 0:
+            return []
+        # The newest start last in the list, and a stable sort by time alone would end the older of two.
+        return cast(list[VirtualReplica], victims(list(reversed(self.alive)), surplus))
+
+    def drain(self, replica: VirtualReplica, now: float) -> bool:
+        """The gateway sends it nothing more; returns whether it was in use, and so whether capacity is gone."""
+        replica.state = ReplicaState.DRAINING
+        replica.drained_at = now
+        self.alive.remove(replica)
+        self.draining += 1
+        removed = self.entry.activator.remove(replica) is not None
+        if removed:
+            self.ready -= 1
+            self.entry.reset_poke()
+        return removed

@@ -1,0 +1,454 @@
+"""The virtual platform: a trace's requests through the gateway's own admission, under the autoscaler's own engine.
+
+What is production code here: the engine with its windows, ticks and pokes; `Activator` (which replica, who waits,
+who is refused), the request accounting, and the rule when load is worth a poke. What plays the rest, on a virtual
+clock: requests that take the time they are given, replicas that take theirs to start and finish what they have
+when they are ended. Events happen in the order of time; of those at one moment, ends come before arrivals.
+
+As on the platform the gateway reports each whole second and the engine ticks each even one, 0.2 s later, by when
+those reports are in. Replicas report at a moment of their own, which is half past each second here: their word is
+that nothing came around the gateway, and that they are there.
+
+A revision at rest is taken out of the engine, and put back when its next request comes. It is at rest when it has
+no replica, none is wanted, nothing is reported of it, and its windows and its scale-down delay have run out: then
+a tick knows no demand, wants nothing of it and changes nothing, whatever the time, and the state that a new
+revision begins with (inactive, initialized, no panic, empty windows) leads to the same decisions as the one it
+had. With `Rest.KEPT` it stays, for whoever wants to compare.
+"""
+
+from __future__ import annotations
+
+import enum
+import heapq
+import random
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final
+
+from upwell.autoscaler.annotations import KPA
+from upwell.autoscaler.decision import Decision, Missing, Status
+from upwell.autoscaler.kpa import TICK
+from upwell.autoscaler.stats import RequestAverages
+from upwell.runtime.cluster.interface import ReplicaState
+from upwell.runtime.control.autoscaler import REPORTS_SECONDS
+from upwell.runtime.gateway.activator import Backend
+from upwell.runtime.gateway.settings import GatewaySettings
+from upwell.runtime.simulate.autoscaling import Autoscaling
+from upwell.runtime.simulate.replicas import ReplicaColumns, RevisionPlan, VirtualReplica, VirtualRevision
+from upwell.runtime.simulate.trace import FloatArray, Trace
+
+EPOCH: Final = 1_000_000
+"""Where the virtual clock begins, in Unix seconds: an even one, long after what any window looks back on."""
+REPLICA_REPORT: Final = 0.5
+NOTHING: Final = RequestAverages(0.0, 0.0, 0, 0, 1.0)
+
+
+class Fate(enum.IntEnum):
+    """What became of a request."""
+
+    ANSWERED = 0
+    QUEUE_FULL = 1
+    TIMED_OUT_WAITING = 2
+    TIMED_OUT_AT_REPLICA = 3
+
+
+class Rest(enum.Enum):
+    """What happens to a revision at rest."""
+
+    SKIPPED = enum.auto()
+    KEPT = enum.auto()
+
+
+@dataclass(slots=True)
+class Observed:
+    """All that happened, in columns. Times are those of the virtual clock, in seconds."""
+
+    began: float
+    ended: float
+    arrived: FloatArray
+    """By request, as all up to `cold`."""
+    dispatched: array[float]
+    """When a replica took it; 0 when none did."""
+    finished: array[float]
+    fate: array[int]
+    cold: array[int]
+    """1 when it found no replica ready."""
+    replicas: ReplicaColumns = field(default_factory=ReplicaColumns)
+    wants: list[tuple[float, int]] = field(default_factory=list)
+    """Changes of the number of replicas that the autoscaler wants, over all revisions."""
+    panics: list[tuple[float, float]] = field(default_factory=list)
+    """From when to when a revision was in panic mode."""
+    scales: list[tuple[float, int, int]] = field(default_factory=list)
+    """Each call of the cluster's `scale` that changed something: when, which function, to how many."""
+    ticks: int = 0
+
+
+class World:
+    """One simulation; `run` may be called once.
+
+    `service` (n,) has the seconds of each of the trace's requests at a replica; `start_seconds` yields how long
+    each new replica takes to start. `told` is called with the virtual seconds passed, each second.
+    """
+
+    def __init__(
+        self,
+        trace: Trace,
+        plans: Sequence[RevisionPlan],
+        service: FloatArray,
+        start_seconds: Iterator[float],
+        *,
+        seed: int,
+        rest: Rest = Rest.SKIPPED,
+        told: Callable[[int], None] = lambda seconds: None,
+    ) -> None:
+        count = len(trace)
+        self._began = EPOCH + trace.phase
+        arrived = trace.times + self._began
+        self._trace = trace
+        self._times: list[float] = arrived.tolist()
+        self._times.append(float("inf"))
+        self._function: list[int] = trace.function.tolist()
+        self._service: list[float] = service.tolist()
+        self._start_seconds = start_seconds
+        self._seed = seed
+        self._rest = rest
+        self._told = told
+        self._revisions = [
+            VirtualRevision(key, index, plan, self._began)
+            for index, (key, plan) in enumerate(zip(trace.functions, plans, strict=True))
+        ]
+        self._by_key = {revision.key: revision for revision in self._revisions}
+        self._autoscaling = Autoscaling()
+        self._poke_growth = GatewaySettings().poke_growth
+        self._margin = GatewaySettings().replica_margin_seconds
+        self._events: list[tuple[float, int, Any]] = []
+        self._numbered = 0
+        self._next = 0
+        self._open = 0
+        self._reporting: dict[str, VirtualRevision] = {}
+        self._present: dict[str, VirtualRevision] = {}
+        """Revisions with a replica that reports."""
+        self._resting: dict[str, VirtualRevision] = {}
+        """Revisions that will be at rest once their windows have run out."""
+        self.observed = Observed(
+            began=self._began,
+            ended=self._began,
+            arrived=arrived,
+            dispatched=array("d", bytes(8 * count)),
+            finished=array("d", bytes(8 * count)),
+            fate=array("b", bytes(count)),
+            cold=array("b", bytes(count)),
+        )
+
+    def run(self) -> Observed:
+        """Simulate the whole trace, and on until its last request is over."""
+        state = random.getstate()
+        random.seed(self._seed)  # the activator's choice of a replica is random
+        try:
+            self._run()
+        finally:
+            random.setstate(state)
+        return self.observed
+
+    def _run(self) -> None:
+        for revision in self._revisions:
+            if self._rest is Rest.KEPT or not self._may_rest(revision, initially=True):
+                self._follow(revision, self._began, initialized=False)
+        last = self._began + self._trace.seconds
+        second = int(self._began)
+        while second < last or self._open:
+            self._second(float(second))
+            second += 1
+            self._told(second - int(self._began))
+        end = max(last, float(second)) if second > last + 1 else last
+        self._advance(end)
+        self._close(end)
+
+    def _second(self, second: float) -> None:
+        """A second from its beginning to just before the next one's."""
+        self._advance(second)
+        if self._reporting:
+            self._report_gateway(second)
+        if int(second) % TICK == 0:
+            self._advance(second + REPORTS_SECONDS)
+            self._tick(second + REPORTS_SECONDS)
+        if self._present:
+            self._advance(second + REPLICA_REPORT)
+            keys = list(self._present)
+            self._autoscaling.report("replicas", second + REPLICA_REPORT, keys, [NOTHING] * len(keys))
+
+    def _advance(self, until: float) -> None:
+        """Everything that happens before `until`."""
+        events, times, position = self._events, self._times, self._next
+        arrival = times[position]
+        pop = heapq.heappop
+        while True:
+            if events and events[0][0] <= arrival:
+                if events[0][0] >= until:
+                    break
+                now, number, what = pop(events)
+                if number >= 0:
+                    self._complete(number, what, now)
+                else:
+                    what(now)
+            elif arrival < until:
+                self._arrive(position, arrival)
+                position += 1
+                arrival = times[position]
+            else:
+                break
+        self._next = position
+
+    def _at(self, moment: float, what: Callable[[float], None]) -> None:
+        self._numbered -= 1
+        heapq.heappush(self._events, (moment, self._numbered, what))
+
+    # Requests, as the gateway's Call takes them
+
+    def _arrive(self, request: int, now: float) -> None:
+        revision = self._revisions[self._function[request]]
+        if not revision.followed:
+            self._follow(revision, now, initialized=True)
+        entry = revision.entry
+        stats = entry.stats
+        if not entry.reporting:
+            entry.reporting = True
+            stats.report(now)
+            self._reporting[revision.key] = revision
+            entry.poke_above = 0
+        stats.start(now)
+        self._open += 1
+        admitted = entry.activator.admit(request, now)  # type: ignore[arg-type]  # it keeps calls and looks into none
+        if admitted is None:
+            self._hold(revision, request, now)
+        elif isinstance(admitted, Backend):
+            self._dispatch(revision, request, admitted, now)
+        else:
+            self._refuse(revision, request, Fate.QUEUE_FULL, now)
+        if stats.in_flight > entry.poke_above:
+            self._poke(revision, now)
+
+    def _hold(self, revision: VirtualRevision, request: int, now: float) -> None:
+        if not revision.entry.activator.backends:
+            self.observed.cold[request] = 1
+        if not revision.expiring:
+            revision.expiring = True
+            self._at(now + revision.plan.limits.timeout_seconds, partial(self._expire, revision))
+
+    def _expire(self, revision: VirtualRevision, now: float) -> None:
+        """Answer for the requests that have waited for too long; they came in the order in which they wait."""
+        waiting: Any = revision.entry.activator.waiting
+        timeout = revision.plan.limits.timeout_seconds
+        while waiting and self._times[waiting[0]] + timeout <= now:
+            self._refuse(revision, waiting.popleft(), Fate.TIMED_OUT_WAITING, now)
+        revision.expiring = bool(waiting)
+        if waiting:
+            self._at(self._times[waiting[0]] + timeout, partial(self._expire, revision))
+
+    def _dispatch(self, revision: VirtualRevision, request: int, backend: Backend, now: float) -> None:
+        self.observed.dispatched[request] = now
+        seconds = self._service[request]
+        timeout = revision.plan.limits.timeout_seconds
+        allowed = min(timeout, timeout + self._margin - (now - self._times[request]))
+        if seconds > allowed:
+            seconds = allowed
+            self.observed.fate[request] = Fate.TIMED_OUT_AT_REPLICA
+        if backend.in_flight == 1:
+            replica: Any = backend.replica
+            replica.busy_since = now
+        heapq.heappush(self._events, (now + seconds, request, backend))
+
+    def _complete(self, request: int, backend: Backend, now: float) -> None:
+        revision = self._revisions[self._function[request]]
+        entry = revision.entry
+        activator = entry.activator
+        activator.release(backend)
+        self.observed.finished[request] = now
+        if backend.in_flight == 0:
+            replica: Any = backend.replica
+            replica.idle(now)
+            if replica.state is ReplicaState.DRAINING:
+                self._gone(revision, replica, now)
+        if activator.waiting:
+            self._serve_waiting(revision, now)
+        entry.stats.finish(now)
+        self._open -= 1
+
+    def _refuse(self, revision: VirtualRevision, request: int, fate: Fate, now: float) -> None:
+        self.observed.fate[request] = fate
+        self.observed.finished[request] = now
+        revision.entry.stats.finish(now)
+        self._open -= 1
+
+    def _serve_waiting(self, revision: VirtualRevision, now: float) -> None:
+        activator = revision.entry.activator
+        while (ready := activator.next_ready()) is not None:
+            request: Any = ready[0]
+            self._dispatch(revision, request, ready[1], now)
+
+    def _poke(self, revision: VirtualRevision, now: float) -> None:
+        entry = revision.entry
+        in_flight = entry.stats.in_flight
+        entry.poke_above = max(entry.ready_capacity, in_flight, int(in_flight * self._poke_growth))
+        decision = self._autoscaling.poke(revision.key, in_flight, now)
+        if decision is not None:
+            self._note(revision, decision, now)
+            self._act(revision, decision, now)
+
+    # Replicas, as the local cluster has them
+
+    def _act(self, revision: VirtualRevision, decision: Decision, now: float) -> None:
+        wanted = decision.scale
+        if wanted is None or wanted == revision.wanted:
+            return
+        revision.wanted = wanted
+        self.observed.scales.append((now, revision.index, wanted))
+        revision.unsettled = True
+        if revision.converging:
+            return
+        revision.converging = True
+        while revision.unsettled:
+            revision.unsettled = False
+            self._round(revision, now)
+        revision.converging = False
+
+    def _round(self, revision: VirtualRevision, now: float) -> None:
+        for replica in revision.surplus():
+            if revision.unsettled:
+                return
+            self._drain(revision, replica, now)
+        missing = revision.wanted - len(revision.alive)
+        for _ in range(missing):
+            replica = revision.start(now)
+            self._at(now + next(self._start_seconds), partial(self._became_ready, revision, replica))
+        if missing > 0:
+            self._observe(revision)
+
+    def _became_ready(self, revision: VirtualRevision, replica: VirtualReplica, now: float) -> None:
+        if replica.state is not ReplicaState.STARTING:
+            return
+        revision.became_ready(replica, now)
+        self._present[revision.key] = revision
+        self._serve_waiting(revision, now)
+        self._observe(revision)
+
+    def _drain(self, revision: VirtualRevision, replica: VirtualReplica, now: float) -> None:
+        removed = revision.drain(replica, now)
+        activator = revision.entry.activator
+        if activator.waiting and (removed or not activator.backends):
+            self._poke(revision, now)
+        if replica.backend is None or replica.backend.in_flight == 0:
+            self._gone(revision, replica, now)
+        self._observe(revision)
+
+    def _gone(self, revision: VirtualRevision, replica: VirtualReplica, now: float) -> None:
+        replica.state = ReplicaState.GONE
+        revision.draining -= 1
+        self.observed.replicas.add(revision.index, replica, now)
+        if revision.ready + revision.draining == 0:
+            self._present.pop(revision.key, None)
+            revision.silent_since = now
+
+    def _observe(self, revision: VirtualRevision) -> None:
+        self._autoscaling.observe(revision.key, revision.ready, revision.starting)
+
+    # The autoscaler
+
+    def _follow(self, revision: VirtualRevision, now: float, *, initialized: bool) -> None:
+        revision.followed = True
+        self._autoscaling.add(revision.key, revision.plan.settings, now, initialized=initialized)
+
+    def _report_gateway(self, now: float) -> None:
+        """As the gateway does: all revisions with traffic, and zero once when it has ended."""
+        reporting = self._reporting
+        keys = list(reporting)
+        loads = []
+        for revision in list(reporting.values()):
+            entry = revision.entry
+            load = entry.stats.report(now)
+            loads.append(load)
+            in_flight = entry.stats.in_flight
+            if in_flight <= entry.ready_capacity:
+                entry.reset_poke()
+            if load.request_count == 0 and load.average_concurrency == 0 and in_flight == 0:
+                entry.reporting = False
+                revision.silent_since = now
+                del reporting[revision.key]
+        self._autoscaling.report("gateway", now, keys, loads)
+
+    def _tick(self, now: float) -> None:
+        self.observed.ticks += 1
+        ticked = self._autoscaling.tick(now)
+        # In an order that does not depend on when a revision came to the engine.
+        for decision in sorted(ticked.news, key=self._index):
+            revision = self._by_key[decision.revision]
+            self._note(revision, decision, now)
+            if self._rest is Rest.SKIPPED and _is_over(decision) and self._may_rest(revision):
+                self._resting[revision.key] = revision
+        for decision in sorted(ticked.to_scale, key=self._index):
+            self._act(self._by_key[decision.revision], decision, now)
+        if self._resting:
+            self._lay_to_rest(now)
+
+    def _index(self, decision: Decision) -> int:
+        return self._by_key[decision.revision].index
+
+    def _note(self, revision: VirtualRevision, decision: Decision, now: float) -> None:
+        want = decision.wanted
+        if want is not None and want != revision.want:
+            self.observed.wants.append((now, want - revision.want))
+            revision.want = want
+        if decision.panicking:
+            if revision.panic_since is None:
+                revision.panic_since = now
+        elif revision.panic_since is not None:
+            self.observed.panics.append((revision.panic_since, now))
+            revision.panic_since = None
+
+    def _may_rest(self, revision: VirtualRevision, *, initially: bool = False) -> bool:
+        settings = revision.plan.settings
+        if initially and settings.initial_scale > 0:
+            return False
+        return (
+            settings.autoscaler_class == KPA
+            and not settings.metrics
+            and settings.min_scale == 0
+            and settings.enable_scale_to_zero
+        )
+
+    def _lay_to_rest(self, now: float) -> None:
+        for key, revision in list(self._resting.items()):
+            settings = revision.plan.settings
+            if revision.alive or revision.draining or revision.entry.reporting or revision.panic_since is not None:
+                del self._resting[key]  # it will be over again
+            elif now - revision.silent_since > max(settings.stable_window, settings.scale_down_delay) + 2 * TICK:
+                del self._resting[key]
+                revision.followed = False
+                self._autoscaling.remove(key)
+
+    def _close(self, now: float) -> None:
+        """Everything that still goes on ends with the simulation."""
+        self.observed.ended = now
+        for revision in self._revisions:
+            for replica in revision.alive:
+                if replica.backend is not None and replica.backend.in_flight:
+                    replica.idle(now)
+                self.observed.replicas.add(revision.index, replica, now)
+            if revision.panic_since is not None:
+                self.observed.panics.append((revision.panic_since, now))
+
+
+def _is_over(decision: Decision) -> bool:
+    """Nothing is known of it any more, nothing is there, and its way to zero is behind it."""
+    activity = decision.activity
+    return (
+        decision.missing is Missing.NO_DATA
+        and decision.ready + decision.starting == 0
+        and decision.state.panic_since is None
+        and activity is not None
+        and activity.status is Status.INACTIVE
+        and activity.initialized
+        and not activity.timed_out
+    )
