@@ -12,7 +12,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from . import autoscaler, burst, cold_start, deployed, handlers, memory, reload, request_cpu, sidecar, streaming
+from . import (
+    autoscaler,
+    burst,
+    cold_start,
+    deployed,
+    handlers,
+    memory,
+    reaction,
+    reload,
+    request_cpu,
+    sidecar,
+    streaming,
+)
 from .machine import describe
 from .plan import Effort, Plan
 from .table import Result, render, to_json
@@ -23,6 +35,7 @@ BENCHMARKS: Final[dict[str, Callable[[Plan], Result]]] = {
     "memory": memory.run,
     "burst": burst.run,
     "autoscaler": autoscaler.run,
+    "reaction": reaction.run,
     "deployed": deployed.run,
     "handlers": handlers.run,
     "sidecar": sidecar.run,

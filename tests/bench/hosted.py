@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from upwell.autoscaler.decision import Decision
 from upwell.functions.project import locate
 from upwell.runtime.cli.functions import function_image, function_service
 from upwell.runtime.clock import Clock, SystemClock
@@ -83,11 +84,11 @@ class Hosted:
         return self._clock.now()
 
     async def deploy(
-        self, path: Path, *, concurrency: int = 0, annotations: Mapping[str, str] | None = None
+        self, path: Path, *, concurrency: int = 0, annotations: Mapping[str, str] | None = None, name: str = ""
     ) -> Deployed:
         """Apply the function in `path` as `upwell run` does, with a containerConcurrency and annotations of its
-        template; returns once it is ready."""
-        name = locate(str(path)).name
+        template, and another name when one is given; returns once it is ready."""
+        name = name or locate(str(path)).name
         manifest = function_service(name, {})
         template = manifest["spec"]["template"]
         template["spec"]["containerConcurrency"] = concurrency
@@ -124,7 +125,9 @@ class Hosted:
 
 
 @contextlib.asynccontextmanager
-async def hosted(directory: Path, *, templates: int = 32) -> AsyncIterator[Hosted]:
+async def hosted(
+    directory: Path, *, templates: int = 32, decided: Callable[[Decision], None] = lambda decision: None
+) -> AsyncIterator[Hosted]:
     """A platform on free ports with its state in `directory`; its access log goes to a file there."""
     directory.mkdir(parents=True, exist_ok=True)
     clock = SystemClock()
@@ -135,6 +138,7 @@ async def hosted(directory: Path, *, templates: int = 32) -> AsyncIterator[Hoste
             PlatformState(directory),
             clock,
             access_log=JsonAccessLog(clock, LineWriter(log)),
+            decided=decided,
         )
         await platform.start()
         try:
