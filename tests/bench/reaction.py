@@ -1,8 +1,8 @@
 """How soon a burst has an effect: from the first request beyond what is ready to the call that scales.
 
 A function with one replica and room for one request is held busy; a second request is more than it can take. The
-gateway tells the autoscaler at once, which decides and calls the cluster. Each round has a Service of its own, so that
-no panic of an earlier one holds replicas.
+gateway tells the autoscaler at once, which decides and calls the cluster. Each round has a Service of its own, so
+that no panic of an earlier one holds replicas.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ async def _run(plan: Plan) -> Result:
             Row("reaction: from excess to the scale call, median", percentile(milliseconds, 50), "ms"),
             Row("reaction: from excess to the scale call, p99", percentile(milliseconds, 99), "ms", goal=GOAL),
         ],
-        notes=[f"reaction: {rounds} rounds, from the moment the client sends the request to the call of the cluster"],
+        notes=[f"reaction: {rounds} rounds, from the client's sending of the request to the call of the cluster"],
     )
 
 
