@@ -1,14 +1,24 @@
-"""The annotations `autoscaling.knative.dev/…` of a revision: lenient reading, and validation as admission does it.
+"""The autoscaling annotations of a revision: lenient reading, and validation as admission does it.
 
-Kebab-case is canonical; ten keys have an older camel-case spelling that counts when the canonical one is absent.
+Those of `autoscaling.knative.dev/` are Knative's. Kebab-case is canonical; ten keys have an older camel-case
+spelling that counts when the canonical one is absent. Two of `autoscaling.upwell.dev/` say more: `metrics`, what
+else a revision is scaled by, and `behavior`, how fast the HPA class follows. Alibaba Cloud's are taken,
+and told of since what they ask for is not built.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
+from upwell.autoscaler.behavior import DEFAULT_BEHAVIOR, parse_behavior
+from upwell.autoscaler.metric_targets import CONCURRENCY as CONCURRENCY
+from upwell.autoscaler.metric_targets import CPU as CPU
+from upwell.autoscaler.metric_targets import LEAST_TARGET, REQUEST_METRICS, MetricTarget, parse_metrics
+from upwell.autoscaler.metric_targets import MEMORY as MEMORY
+from upwell.autoscaler.metric_targets import METRICS as KNOWN_METRICS
+from upwell.autoscaler.metric_targets import RPS as RPS
 from upwell.autoscaler.quantities import parse_float, parse_int32, parse_seconds
 
 if TYPE_CHECKING:
@@ -16,19 +26,22 @@ if TYPE_CHECKING:
 
 KPA = "kpa.autoscaling.knative.dev"
 HPA = "hpa.autoscaling.knative.dev"
-CONCURRENCY = "concurrency"
-RPS = "rps"
-CPU = "cpu"
+AHPA = "ahpa.autoscaling.knative.dev"
+"""Alibaba Cloud's, which Knative itself refuses."""
+BUILT_CLASSES = (KPA, HPA)
 LINEAR = "linear"
 WEIGHTED_EXPONENTIAL = "weighted-exponential"
 WEIGHTED_EXPONENTIAL_SPELLINGS = (WEIGHTED_EXPONENTIAL, "weightedExponential")
 
-LEAST_TARGET = 0.01
 LEAST_WINDOW = 6.0
 GREATEST_WINDOW = 3600.0
 LEAST_ACTIVATION_SCALE = 2
 
 PREFIX = "autoscaling.knative.dev/"
+UPWELL_PREFIX = "autoscaling.upwell.dev/"
+METRICS = UPWELL_PREFIX + "metrics"
+BEHAVIOR = UPWELL_PREFIX + "behavior"
+NOT_BUILT_PREFIXES = ("knative.aliyun.com/", "autoscaling.alibabacloud.com/")
 _OWN_DOMAIN = ".knative.dev"
 _CAMEL_CASE = {
     "min-scale": "minScale",
@@ -53,13 +66,17 @@ _NAMES = (
     "activation-scale",
 )
 
+_KEYS = (*(PREFIX + name for name in _NAMES), METRICS, BEHAVIOR)
+
 _Value = TypeVar("_Value")
 Problem = tuple[str, str]
 """The key of an annotation, and what is wrong with it."""
 
 
 class AnnotationReader:
-    """Reads by kebab-case name without the prefix; what is absent or does not parse gives the default."""
+    """Reads by kebab-case name without Knative's prefix, or by whole key; what is absent or does not parse gives
+    the default.
+    """
 
     __slots__ = ("_annotations",)
 
@@ -69,9 +86,10 @@ class AnnotationReader:
     def find(self, name: str) -> tuple[str, str] | None:
         """The full key under which `name` is set, and its text."""
         for spelling in (name, _CAMEL_CASE.get(name, name)):
-            text = self._annotations.get(PREFIX + spelling)
+            key = spelling if "/" in spelling else PREFIX + spelling
+            text = self._annotations.get(key)
             if text is not None:
-                return PREFIX + spelling, text
+                return key, text
         return None
 
     def text(self, name: str) -> str:
@@ -121,6 +139,8 @@ def validate_annotations(annotations: Mapping[str, str], config: AutoscalerConfi
         *_metric_problems(reader),
         *_algorithm_problems(reader),
         *_initial_scale_problems(reader, config.allow_zero_initial_scale),
+        *_metrics_problems(reader),
+        *_behavior_problems(reader),
     ]
 
 
@@ -128,16 +148,49 @@ def unknown_annotations(annotations: Mapping[str, str]) -> list[tuple[str, str |
     """The autoscaling annotations that set nothing, each with the key that was probably meant."""
     unknown = []
     for key in annotations:
-        name = key.removeprefix(PREFIX)
-        if name != key and name not in _NAMES:
-            alike = difflib.get_close_matches(name, _NAMES, n=1)
-            unknown.append((key, PREFIX + alike[0] if alike else None))
+        if key.startswith((PREFIX, UPWELL_PREFIX)) and key not in _KEYS:
+            alike = difflib.get_close_matches(key, _KEYS, n=1, cutoff=0.8)
+            unknown.append((key, alike[0] if alike else None))
     return unknown
+
+
+def not_built(annotations: Mapping[str, str], config: AutoscalerConfig) -> list[Problem]:
+    """What is taken though nothing here does as it says: the key, and what happens in its stead."""
+    reader = AnnotationReader(annotations)
+    found = [
+        (key, "is kept, but what it asks for is not built")
+        for key in annotations
+        if key.startswith(NOT_BUILT_PREFIXES)
+    ]
+    named = reader.text("class") or config.pod_autoscaler_class
+    if named not in BUILT_CLASSES:
+        key, _ = reader.find("class") or ("pod-autoscaler-class", "")
+        unread = " and ".join(name for name in ("metric", "target") if reader.find(name))
+        aside = f", and {unread} not read" if unread else ""
+        stands_in = f"is {named}, which is not built: replicas follow {KPA} with its default metric and target"
+        found.insert(0, (key, stands_in + aside))
+    return found
+
+
+def doubtful(annotations: Mapping[str, str], config: AutoscalerConfig) -> list[Problem]:
+    """What is valid and yet does something else than it seems to: the key, and what it does."""
+    reader = AnnotationReader(annotations)
+    autoscaler_class = reader.text("class") or config.pod_autoscaler_class
+    if autoscaler_class != HPA:
+        return [(BEHAVIOR, f"counts only for {HPA}")] if reader.find(BEHAVIOR) else []
+    found = reader.find("metric")
+    if found is None:
+        return []
+    if reader.optional("target", parse_float) is None and found[1] != CPU:
+        return [(found[0], f"counts only with a target: without one the metric is {CPU} at 80 percent")]
+    if found[1] not in KNOWN_METRICS:
+        return [(found[0], f"is nothing that is measured here ({', '.join(KNOWN_METRICS)}), so replicas are held")]
+    return []
 
 
 def _class_problems(reader: AnnotationReader) -> Iterator[Problem]:
     found = reader.find("class")
-    if found and found[1].endswith(_OWN_DOMAIN) and found[1] not in (KPA, HPA):
+    if found and found[1].endswith(_OWN_DOMAIN) and found[1] not in (KPA, HPA, AHPA):
         yield found[0], f"must be {KPA}, {HPA} or a class outside of {_OWN_DOMAIN[1:]}, was {found[1]!r}"
 
 
@@ -214,8 +267,8 @@ def _metric_problems(reader: AnnotationReader) -> Iterator[Problem]:
     if found is None:
         return
     autoscaler_class = reader.text("class") or KPA
-    if autoscaler_class == KPA and found[1] not in (CONCURRENCY, RPS):
-        yield found[0], f"must be {CONCURRENCY} or {RPS} for {KPA}, was {found[1]!r}"
+    if autoscaler_class == KPA and found[1] not in REQUEST_METRICS:
+        yield found[0], f"must be {' or '.join(REQUEST_METRICS)} for {KPA}, was {found[1]!r}"
     elif autoscaler_class == HPA and not found[1]:
         yield found[0], f"must not be empty for {HPA}"
 
@@ -237,3 +290,34 @@ def _initial_scale_problems(reader: AnnotationReader, allow_zero: bool) -> Itera
         yield found[0], f"must be a whole number of at least 0, was {found[1]!r}"
     elif scale == 0 and not allow_zero:
         yield found[0], "must be at least 1, since this cluster does not allow a revision to start at 0"
+
+
+def _metrics_problems(reader: AnnotationReader) -> Iterator[Problem]:
+    found = reader.find(METRICS)
+    if found is None:
+        return
+    try:
+        listed = parse_metrics(found[1])
+    except ValueError as error:
+        yield METRICS, f"cannot be read: {error}"
+        return
+    if (reader.text("class") or KPA) == HPA:
+        again = reader.find("target") and any(each.metric == (reader.text("metric") or CPU) for each in listed)
+    else:
+        again = (reader.find("metric") or reader.find("target")) and _counts_requests(listed)
+    if again:
+        yield METRICS, f"has a metric whose target is set by {PREFIX}metric or {PREFIX}target already; remove one"
+
+
+def _counts_requests(listed: Iterable[MetricTarget]) -> bool:
+    return any(each.metric in REQUEST_METRICS for each in listed)
+
+
+def _behavior_problems(reader: AnnotationReader) -> Iterator[Problem]:
+    found = reader.find(BEHAVIOR)
+    if found is None:
+        return
+    try:
+        parse_behavior(found[1], DEFAULT_BEHAVIOR)
+    except ValueError as error:
+        yield BEHAVIOR, f"cannot be read: {error}"

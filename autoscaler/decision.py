@@ -48,6 +48,7 @@ class Bound(StrEnum):
     SCALE_UP_POLICY = "scale-up-policy"
     SCALE_DOWN_POLICY = "scale-down-policy"
     SIGNAL_MISSING = "signal-missing"
+    CLASS_KEEPS_ONE = "class-keeps-one"
     POKE_NEEDS_ONE = "poke-needs-one"
     NO_DEMAND_KNOWN = "no-demand-known"
     MIN_SCALE = "min-scale"
@@ -130,7 +131,9 @@ class SignalWant(NamedTuple):
 
     metric: str
     value: float
+    """Over all replicas, in the target's unit."""
     target: float
+    """A replica's share."""
     raw: int
     """Replicas before any clamp."""
     want: int
@@ -175,6 +178,7 @@ class Decision(NamedTuple):
     target_value: float
     """The metric per replica that is aimed at."""
     stable_window: float
+    """0 for a class that averages nothing over windows."""
     panic_window: float
     panic_threshold: float
     missing: Missing | None
@@ -196,7 +200,7 @@ class Decision(NamedTuple):
     desired: int | None = None
     """The wish of the algorithm; None when the decision is not valid."""
     signals: tuple[SignalWant, ...] = ()
-    """What each of several metrics asks for; empty when there is but one."""
+    """What each metric asks for, the KPA's own first; empty for the KPA on requests alone."""
     binding: str = ""
     """The metric whose want is the greatest, where there are several."""
     activators: int = 0
@@ -245,6 +249,7 @@ class Decision(NamedTuple):
             self.panicking,
             self.delayed,
             self.bounds,
+            self.binding,
             self.activity.status if self.activity else None,
         )
 
@@ -260,10 +265,29 @@ class Decision(NamedTuple):
         return f"scale to {self.scale} ({have})"
 
     def _demand(self) -> list[str]:
+        if self.signals and self.missing is not Missing.REPLICA_COUNT_FAILED:
+            return self._signals()
         if self.missing is Missing.NO_DATA and self.ready + self.starting == 0:
             return ["nothing runs and nothing was reported"]
         if self.missing is not None:
             return [_MISSING_TEXTS[self.missing]]
+        parts = self._requests()
+        if self.delayed:
+            parts.append(self._delay_text())
+        return parts
+
+    def _signals(self) -> list[str]:
+        own = 1 if self.stable_window > 0 else 0
+        requests, further = self.signals[:own], self.signals[own:]
+        parts = self._requests() if any(each.missing is None for each in requests) else []
+        parts += [_signal_text(each) for each in (*(() if parts else requests), *further)]
+        if self.binding:
+            parts.append(f"{self.binding} asks for most")
+        if self.delayed:
+            parts.append(self._delay_text())
+        return parts
+
+    def _requests(self) -> list[str]:
         stable = self._demanded(self.stable_value, self.stable_window)
         panic = self._demanded(self.panic_value, self.panic_window)
         parts = [
@@ -274,9 +298,10 @@ class Decision(NamedTuple):
         ]
         if self.panic is not Panic.OFF:
             parts.append(self._panic_text())
-        if self.delayed:
-            parts.append(f"the scale-down delay keeps {self.desired} instead of {self.undelayed}")
         return parts
+
+    def _delay_text(self) -> str:
+        return f"the scale-down delay keeps {self.desired} instead of {self.undelayed}"
 
     def _demanded(self, value: float, window: float) -> str:
         if self.in_flight is not None and self.in_flight == value:
@@ -300,6 +325,20 @@ class Decision(NamedTuple):
         )
 
 
+def _signal_text(signal: SignalWant) -> str:
+    if signal.missing is not None:
+        return f"{signal.metric} {_UNREAD_TEXTS[signal.missing]}"
+    value = f"{signal.value:.6g}{_UNITS.get(signal.metric, '')}"
+    clamped = "" if signal.want == signal.raw else f", made {signal.want}"
+    return f"{signal.metric}: {value} asks for {signal.raw}{clamped}, at {signal.target:.6g} a replica"
+
+
+_UNITS = {"cpu": "% of the requested CPU", "memory": " MiB"}
+_UNREAD_TEXTS = {
+    Missing.NO_DATA: "was not reported within the window",
+    Missing.METRICS_FAILED: "could not be read",
+    Missing.REPLICA_COUNT_FAILED: "means nothing without a count of replicas",
+}
 _MISSING_TEXTS = {
     Missing.NO_DATA: "no report within the window, so demand is unknown",
     Missing.METRICS_FAILED: "metrics could not be read, so demand is unknown",
@@ -311,6 +350,7 @@ _BOUND_TEXTS = {
     Bound.SCALE_UP_POLICY: "the scale-up policies allow no more yet",
     Bound.SCALE_DOWN_POLICY: "the scale-down policies allow no less yet",
     Bound.SIGNAL_MISSING: "a metric could not be read, so replicas are not taken away",
+    Bound.CLASS_KEEPS_ONE: "this class never goes to zero, so one stays",
     Bound.MIN_SCALE: "min-scale asks for more",
     Bound.INITIAL_SCALE: "the initial scale was not reached yet",
     Bound.MAX_SCALE: "max-scale allows no more",

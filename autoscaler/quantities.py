@@ -1,4 +1,5 @@
-"""Reads numbers, booleans and durations as Go's standard library writes them in ConfigMaps and annotations.
+"""Reads numbers, booleans and durations as Go's standard library writes them in ConfigMaps and annotations, and
+Kubernetes' quantities.
 
 Python's own parsers take more (spaces, underscores, "nan") and no durations. Each function raises `ValueError` for
 text that Go refuses; numbers that are not finite are refused too, since no setting has a use for them.
@@ -26,6 +27,12 @@ _NANOSECONDS = {
     "s": 1_000_000_000,
     "m": 60_000_000_000,
     "h": 3_600_000_000_000,
+}
+_QUANTITY = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:[eE]([+-]?\d{1,2})|([KMGTPE]i|[numkMGTPE]))?", re.ASCII)
+_SCALES = {
+    **{f"{letter}i": 1024.0**power for power, letter in enumerate("KMGTPE", start=1)},
+    **{letter: 1000.0**power for power, letter in enumerate("kMGTPE", start=1)},
+    **{letter: 1000.0**-power for power, letter in enumerate("mun", start=1)},
 }
 _LONGEST = 2**63 - 1  # nanoseconds, about 292 years
 _LONGEST_TEXT = 64
@@ -60,6 +67,15 @@ def parse_int32(text: str) -> int:
     if not -(2**31) <= value < 2**31:
         raise ValueError("not within 32 bits")
     return value
+
+
+def parse_quantity(text: str) -> float:
+    """An amount as Kubernetes writes it: `250m`, `0.5`, `2k`, `1Gi`, `1e3`."""
+    found = _QUANTITY.fullmatch(text) if len(text) <= _LONGEST_TEXT else None
+    if found is None:
+        raise ValueError("not an amount such as 250m or 0.5")
+    number, exponent, suffix = found.groups()
+    return float(number) * (10.0 ** int(exponent) if exponent else _SCALES.get(suffix or "", 1.0))
 
 
 def parse_bool(text: str) -> bool:

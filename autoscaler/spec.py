@@ -8,30 +8,45 @@ an object from elsewhere never stops the autoscaler.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from upwell.autoscaler.annotations import (
-    CONCURRENCY,
-    CPU,
+    BEHAVIOR,
+    BUILT_CLASSES,
     GREATEST_WINDOW,
     HPA,
     KPA,
-    LEAST_TARGET,
     LEAST_WINDOW,
     LINEAR,
-    RPS,
+    METRICS,
     WEIGHTED_EXPONENTIAL,
     WEIGHTED_EXPONENTIAL_SPELLINGS,
     AnnotationReader,
 )
+from upwell.autoscaler.behavior import DEFAULT_BEHAVIOR, Behavior, parse_behavior
+from upwell.autoscaler.metric_targets import (
+    CONCURRENCY,
+    CPU,
+    LEAST_TARGET,
+    REQUEST_METRICS,
+    RESOURCES,
+    RPS,
+    parse_metrics,
+)
+from upwell.autoscaler.metric_targets import MetricTarget as MetricTarget
 from upwell.autoscaler.quantities import parse_bool, parse_float, parse_int32, parse_seconds
 from upwell.functions.errors import InvalidSettings
 
 UNREACHABLE = "Unreachable"
 LEAST_PANIC_WINDOW = 1
 DEFAULT_PROGRESS_DEADLINE = 600.0
+DEFAULT_CPU_REQUEST = 1.0
+"""Cores: what one process can use in Python."""
+DEFAULT_CPU_UTILIZATION = 80.0
+"""Percent: what Kubernetes aims at when a HorizontalPodAutoscaler names no metric."""
 # The utilization of a requests-per-second target; unlike concurrency's it has no key of its own.
 _RPS_UTILIZATION = 0.7
 _CONFIG_MAP = "config-autoscaler"
@@ -273,16 +288,26 @@ class AutoscalerConfig:
         container_concurrency: int = 0,
         reachability: str = "",
         progress_deadline: float = DEFAULT_PROGRESS_DEADLINE,
+        cpu_request: float = DEFAULT_CPU_REQUEST,
+        classes: Collection[str] = BUILT_CLASSES,
     ) -> RevisionSettings:
         """What the autoscaler aims at for one revision.
 
-        `reachability` is "Unreachable" when no route refers to the revision. An annotation that does not parse
-        counts as absent, and so does a window outside of 6 s to 1 h; nothing is raised.
+        `reachability` is "Unreachable" when no route refers to the revision; `cpu_request` is in cores. An
+        annotation that does not parse counts as absent, and so does a window outside of 6 s to 1 h; nothing is
+        raised. For a class that is none of `classes` the KPA stands in, with its default metric and target.
         """
         read = AnnotationReader(annotations)
-        autoscaler_class = read.text("class") or self.pod_autoscaler_class
-        metric = read.text("metric") or (CPU if autoscaler_class == HPA else CONCURRENCY)
-        target, total = self._target(read, metric, container_concurrency)
+        autoscaler_class, metric, wished = self._class(read, classes)
+        further = _further_metrics(read)
+        if autoscaler_class == HPA:
+            further = _hpa_metrics(metric, wished, further)
+        requests = next((each for each in further if each.metric in REQUEST_METRICS), None)
+        if requests is not None:
+            metric, wished = requests.metric, requests.target
+        if autoscaler_class != HPA:
+            further = tuple(each for each in further if each is not requests)
+        target, total = self._target(read, metric, wished, container_concurrency)
         stable = read.seconds("window", self.stable_window)
         if not LEAST_WINDOW <= stable <= GREATEST_WINDOW:
             stable = self.stable_window
@@ -315,15 +340,29 @@ class AutoscalerConfig:
             ),
             progress_deadline=progress_deadline,
             activator_capacity=self.activator_capacity,
+            metrics=further,
+            behavior=_behavior(read),
+            cpu_request=cpu_request,
         )
 
-    def _target(self, read: AnnotationReader, metric: str, container_concurrency: int) -> tuple[float, float]:
+    def _class(self, read: AnnotationReader, classes: Collection[str]) -> tuple[str, str, float | None]:
+        """The class that decides, its metric, and the target that is wished for it."""
+        named = read.text("class") or self.pod_autoscaler_class
+        if named not in classes:
+            return KPA, CONCURRENCY, None
+        metric = read.text("metric") or (CPU if named == HPA else CONCURRENCY)
+        if named == KPA and metric not in REQUEST_METRICS:
+            return KPA, CONCURRENCY, None
+        return named, metric, read.optional("target", parse_float)
+
+    def _target(
+        self, read: AnnotationReader, metric: str, wished: float | None, container_concurrency: int
+    ) -> tuple[float, float]:
         if metric == RPS:
             total, utilization = self.requests_per_second_target_default, _RPS_UTILIZATION
         else:
             total = float(container_concurrency) or self.container_concurrency_target_default
             utilization = self.container_concurrency_target_fraction
-        wished = read.optional("target", parse_float)
         if wished is not None:
             hard = metric == CONCURRENCY and container_concurrency > 0
             total = min(wished, container_concurrency) if hard else wished
@@ -340,19 +379,6 @@ class AutoscalerConfig:
 
 
 _NOT_NEGATIVE = "must not be negative"
-
-
-@dataclass(frozen=True, slots=True)
-class MetricTarget:
-    """A further metric that a revision is scaled by, and what a replica is to have of it."""
-
-    metric: str
-    """`concurrency`, `rps`, `cpu`, `memory`, `backlog` or `prometheus`."""
-    target: float
-    """A replica's share: requests in flight or a second, percent of the requested CPU, MiB of memory, events, or
-    the query's unit."""
-    query: str = ""
-    """For `prometheus`: what to ask."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,7 +411,11 @@ class RevisionSettings:
     progress_deadline: float = DEFAULT_PROGRESS_DEADLINE
     activator_capacity: float = 100.0
     metrics: tuple[MetricTarget, ...] = ()
-    """Further metrics besides `metric`: the greatest want of all wins."""
+    """Further metrics besides `metric`, or all of them for the HPA class: the greatest want of all wins."""
+    behavior: Behavior = DEFAULT_BEHAVIOR
+    """How fast the HPA class follows."""
+    cpu_request: float = DEFAULT_CPU_REQUEST
+    """Cores that a replica has asked for, which its use of CPU is a percentage of."""
 
 
 def _parse(key: str, text: str, parse: Callable[[str], Any]) -> Any:
@@ -404,3 +434,24 @@ def _panic_window(stable: float, percentage: float) -> int:
 
 def _aggregation(text: str) -> str:
     return WEIGHTED_EXPONENTIAL if text in WEIGHTED_EXPONENTIAL_SPELLINGS else LINEAR
+
+
+def _further_metrics(read: AnnotationReader) -> tuple[MetricTarget, ...]:
+    return read.optional(METRICS, parse_metrics) or ()
+
+
+def _hpa_metrics(metric: str, target: float | None, listed: tuple[MetricTarget, ...]) -> tuple[MetricTarget, ...]:
+    """The metric that the annotations give, as Knative hands it to a HorizontalPodAutoscaler, and those listed."""
+    if target is None or target < LEAST_TARGET:
+        return listed or (MetricTarget(CPU, DEFAULT_CPU_UTILIZATION),)
+    own = MetricTarget(metric, float(math.ceil(target)) if metric in RESOURCES else target)
+    return (own, *(each for each in listed if each.metric != metric))
+
+
+def _behavior(read: AnnotationReader) -> Behavior:
+    """As annotated; a window is the stabilization window both ways, as Knative has it, where none is said."""
+    behavior = DEFAULT_BEHAVIOR
+    window = read.seconds("window", 0.0)
+    if LEAST_WINDOW <= window <= GREATEST_WINDOW:
+        behavior = behavior.stabilized(window)
+    return read.optional(BEHAVIOR, lambda written: parse_behavior(written, behavior)) or behavior

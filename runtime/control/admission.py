@@ -16,7 +16,14 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
-from upwell.autoscaler.annotations import KPA, PREFIX, unknown_annotations, validate_annotations
+from upwell.autoscaler.annotations import (
+    PREFIX,
+    UPWELL_PREFIX,
+    doubtful,
+    not_built,
+    unknown_annotations,
+    validate_annotations,
+)
 from upwell.autoscaler.spec import AutoscalerConfig
 from upwell.functions.api.core import ConfigMap, Namespace
 from upwell.functions.api.meta import Fault, faults, field_path
@@ -163,21 +170,22 @@ def _declared_service(service: Service, context: AdmissionContext, index: int) -
     found += [
         Fault(("metadata", "annotations", key), "counts only in spec.template.metadata.annotations; move it there")
         for key in declared["metadata"].get("annotations", {})
-        if key.startswith(PREFIX)
+        if key.startswith((PREFIX, UPWELL_PREFIX))
     ]
     if SOURCE_ANNOTATION in annotations:
         found += _source_faults(annotations)
     if found:
         raise Refused(index, found)
-    return Declared(declared, (*warnings, *_annotation_warnings(annotations)))
+    return Declared(declared, (*warnings, *_annotation_warnings(annotations, context.autoscaler)))
 
 
-def _annotation_warnings(annotations: Mapping[str, str]) -> Iterable[str]:
+def _annotation_warnings(annotations: Mapping[str, str], config: AutoscalerConfig) -> Iterable[str]:
     for key, meant in unknown_annotations(annotations):
         hint = f"; did you mean {meant}?" if meant else ""
         yield f"{field_path((*_TEMPLATE_ANNOTATIONS, key))}: no such annotation, so it sets nothing{hint}"
-    if annotations.get(f"{PREFIX}class", KPA) != KPA:
-        yield f"{field_path((*_TEMPLATE_ANNOTATIONS, f'{PREFIX}class'))}: replicas follow {KPA} so far"
+    for key, what in (*not_built(annotations, config), *doubtful(annotations, config)):
+        place = field_path((*_TEMPLATE_ANNOTATIONS, key)) if key in annotations else f"config-autoscaler: {key}"
+        yield f"{place}: {what}"
 
 
 def _source_faults(annotations: Mapping[str, str]) -> Iterable[Fault]:

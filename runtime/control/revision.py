@@ -3,21 +3,28 @@
 Ready rests on ResourcesAvailable and ContainerHealthy. Two conditions are no part of it, since a revision at zero
 is as good as any: Active tells whether there are replicas; ScaleTargetInitialized, as Knative's PodAutoscaler has
 it, that there were once as many as it begins with. That stays, so that no later platform begins with them again.
+A third is there only where a revision asks to be scaled by what is not built: ScalingAsDeclared says what scales
+it instead.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
-from upwell.autoscaler.spec import AutoscalerConfig, RevisionSettings
+from upwell.autoscaler.annotations import not_built
+from upwell.autoscaler.quantities import parse_quantity
+from upwell.autoscaler.spec import DEFAULT_CPU_REQUEST, AutoscalerConfig, RevisionSettings
 from upwell.runtime.cluster.interface import Manifest
 from upwell.runtime.control.conditions import StatusCondition, find, is_true, merge, summary
 from upwell.runtime.control.images import unmapped_message
 
 IMAGE_NOT_MAPPED: Final = "ImageNotMapped"
 SCALE_TARGET_INITIALIZED: Final = "ScaleTargetInitialized"
+SCALING_AS_DECLARED: Final = "ScalingAsDeclared"
 
 _INFO: Final = "Info"
+_WARNING: Final = "Warning"
 
 
 def revision_settings(config: AutoscalerConfig, revision: Manifest) -> RevisionSettings:
@@ -25,7 +32,21 @@ def revision_settings(config: AutoscalerConfig, revision: Manifest) -> RevisionS
     return config.resolve(
         revision["metadata"].get("annotations", {}),
         container_concurrency=int(revision["spec"].get("containerConcurrency") or 0),
+        cpu_request=_cpu_request(revision["spec"].get("containers") or ()),
     )
+
+
+def _cpu_request(containers: Iterable[Manifest]) -> float:
+    """Cores that a replica asks for, or is limited to where it asks for none; the default without either."""
+    cores = 0.0
+    for container in containers:
+        resources = container.get("resources") or {}
+        asked = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
+        try:
+            cores += max(0.0, parse_quantity(str(asked["cpu"])))
+        except (KeyError, ValueError):
+            continue
+    return cores or DEFAULT_CPU_REQUEST
 
 
 def revision_status(
@@ -34,6 +55,7 @@ def revision_status(
     """The status of a revision whose Deployment is as given; without a source it has none and cannot run."""
     parts = _health(deployment) if has_source else _unmapped(revision)
     others = [_activity(deployment), _initialization(revision, deployment, config)]
+    others += _stood_in_for(revision, config)
     status: dict[str, Any] = {
         "observedGeneration": revision["metadata"].get("generation", 1),
         "conditions": merge(revision, [*parts, summary(parts), *others], now),
@@ -85,3 +107,11 @@ def _initialization(revision: Manifest, deployment: Manifest | None, config: Aut
         if ready < max(settings.min_scale, settings.initial_scale):
             return StatusCondition(SCALE_TARGET_INITIALIZED, "Unknown", "Initializing", severity=_INFO)
     return StatusCondition(SCALE_TARGET_INITIALIZED, "True", severity=_INFO)
+
+
+def _stood_in_for(revision: Manifest, config: AutoscalerConfig) -> list[StatusCondition]:
+    found = not_built(revision["metadata"].get("annotations", {}), config)
+    if not found:
+        return []
+    message = "; ".join(f"{key} {what}" for key, what in found)
+    return [StatusCondition(SCALING_AS_DECLARED, "False", "NotBuilt", message, _WARNING)]
