@@ -1,24 +1,93 @@
 """The decision of `kpa` and `bounds`, for many revisions at once.
 
-The same steps in the same order as the decision of one, each on columns: what an `if` chooses there is chosen by a
-mask here. Every float is computed by the same operations on the same doubles, so results are equal to the last bit;
-a property test and the golden data hold both to that. Only for revisions scaled by concurrency or requests per
-second alone, and only for ticks: pokes and further metrics go one by one.
+The same steps in the same order as the decision of one, each on columns: what an `if` chooses there a mask chooses
+here. Every float is computed by the same operations on the same doubles, so results are equal to the last bit; a
+property test and the golden data hold both to that. It is for revisions scaled by concurrency or requests a second
+alone, and for ticks: pokes and further metrics go one by one.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from upwell.autoscaler.bounds import RequestPath
-from upwell.autoscaler.decision import Activity, State
-from upwell.autoscaler.records import Records
-from upwell.autoscaler.slabs import FloatArray, IntArray
+from upwell.autoscaler.bounds import ACTIVATION_MARGIN, RequestPath, maximum, needed
+from upwell.autoscaler.decision import Activity, Bound, Clamp, Panic, State, Status
+from upwell.autoscaler.kpa import LEAST_ACTIVATORS
+from upwell.autoscaler.records import (
+    CLAMPS,
+    DELAYED,
+    GREATEST_COUNT,
+    METRICS,
+    NONE,
+    PANIC_CLAMP,
+    PANICKING,
+    PANICS,
+    RECORD,
+    STATUSES,
+    Records,
+    bit,
+    nan_for_none,
+    or_none,
+)
+from upwell.autoscaler.slabs import BoolArray, FloatArray, IntArray, grown
 from upwell.autoscaler.spec import RevisionSettings
 from upwell.autoscaler.window import MaxWindow
+
+Codes = npt.NDArray[np.uint8]
+_Number = TypeVar("_Number", np.int64, np.float64, np.uint8)
+Table = npt.NDArray[np.void]
+
+_MICROSECONDS = 1_000_000
+_FLOATS = (
+    *("target_value", "total_value", "target_burst_capacity", "max_scale_up_rate", "max_scale_down_rate"),
+    *("panic_threshold", "stable_window", "scale_to_zero_grace_period", "scale_to_zero_pod_retention_period"),
+    "activator_capacity",
+)
+_COUNTS = ("panic_window", "initial_scale", "activation_scale", "min_scale")
+_FLAGS = ("reachable", "enable_scale_to_zero")
+# What follows from the settings alone.
+_MORE_FLOATS = ("longest_activation",)
+_MORE_COUNTS = ("most", "needed", "needed_at_first")
+_MORE_FLAGS = ("limited",)
+_STATE_FLOATS = ("panic_since", "since", "proxying_since")
+_STATE_COUNTS = ("max_panic_replicas", "excess_burst_capacity")
+_STATE_FLAGS = ("initialized", "timed_out", "activator_answers", "has_delay")
+_STORED = (
+    *("panic_since", "max_panic_replicas", "excess_burst_capacity"),
+    *("status", "since", "initialized", "timed_out"),
+)
+# What means nothing, and is zero, while demand is unknown.
+_OF_DEMAND = (
+    *("stable_value", "panic_value", "stable_raw", "panic_raw", "rate_floor", "rate_ceiling", "clamps"),
+    *("stable_want", "panic_want", "undelayed", "activators"),
+)
+
+_OFF, _ENTERED, _RENEWED, _HELD, _LEFT = (PANICS.index(panic) for panic in Panic)
+_ACTIVATING, _ACTIVE, _INACTIVE = (STATUSES.index(status) for status in Status)
+_NO_CLAMP, _SCALE_UP_RATE, _SCALE_DOWN_RATE, _ACTIVATION_SCALE = (CLAMPS.index(clamp) for clamp in Clamp)
+_NO_DEMAND_KNOWN = bit(Bound.NO_DEMAND_KNOWN)
+_MIN_SCALE, _INITIAL_SCALE = bit(Bound.MIN_SCALE), bit(Bound.INITIAL_SCALE)
+_MAX_SCALE, _MAX_SCALE_LIMIT = bit(Bound.MAX_SCALE), bit(Bound.MAX_SCALE_LIMIT)
+_SCALE_TO_ZERO_DISABLED, _BEING_ACTIVATED = bit(Bound.SCALE_TO_ZERO_DISABLED), bit(Bound.ACTIVATING)
+_ACTIVATION_TIMED_OUT, _ACTIVE_TOO_BRIEFLY = bit(Bound.ACTIVATION_TIMED_OUT), bit(Bound.ACTIVE_TOO_BRIEFLY)
+_FOUND_INACTIVE, _ACTIVATOR_NOT_IN_PATH = bit(Bound.FOUND_INACTIVE), bit(Bound.ACTIVATOR_NOT_IN_PATH)
+_GRACE_PERIOD, _RETENTION_PERIOD = bit(Bound.GRACE_PERIOD), bit(Bound.RETENTION_PERIOD)
+
+
+def _columns(
+    floats: tuple[str, ...], counts: tuple[str, ...], flags: tuple[str, ...], code: str
+) -> np.dtype[np.void]:
+    kinds = ((floats, "f8"), (counts, "i8"), (flags, "?"), ((code,), "u1"))
+    return np.dtype([(name, kind) for names, kind in kinds for name in names])
+
+
+_NEW_STATE = np.zeros((), _columns(_STATE_FLOATS, _STATE_COUNTS, _STATE_FLAGS, "status"))
+_NEW_STATE["panic_since"] = _NEW_STATE["proxying_since"] = np.nan
+_NEW_STATE["activator_answers"] = True
 
 
 class BulkInputs(NamedTuple):
@@ -28,40 +97,110 @@ class BulkInputs(NamedTuple):
     panic: FloatArray
     ready: IntArray
     starting: IntArray
-    missing: npt.NDArray[np.uint8]
-    """Codes: places in `records.MISSING`, so 0 where demand is known."""
+    missing: Codes
+    """Places in `records.MISSING`, so 0 where demand is known."""
 
 
 class SettingsColumns:
     """What `decide` needs of the settings of each row; grows itself."""
 
+    def __init__(self) -> None:
+        dtype = _columns((*_FLOATS, *_MORE_FLOATS), (*_COUNTS, *_MORE_COUNTS), (*_FLAGS, *_MORE_FLAGS), "metric")
+        self._table = np.zeros(0, dtype)
+
     def set(self, row: int, settings: RevisionSettings) -> None:
-        """Hold `settings` for a row from now on."""
-        raise NotImplementedError
+        """Hold `settings` for a row from now on; their metric is one of `records.METRICS`."""
+        self._table = grown(self._table, row, 0)
+        record = self._table[row]
+        for name in (*_FLOATS, *_COUNTS, *_FLAGS):
+            record[name] = getattr(settings, name)
+        record["metric"] = METRICS.index(settings.metric)
+        record["longest_activation"] = settings.progress_deadline + ACTIVATION_MARGIN
+        record["most"] = maximum(settings)
+        record["limited"] = record["most"] != settings.max_scale
+        record["needed"] = needed(settings, initialized=True)
+        record["needed_at_first"] = needed(settings, initialized=False)
+
+    def of(self, rows: IntArray) -> Table:
+        """The settings of `rows`, a structured array of RevisionSettings' names and what follows from them."""
+        return self._table[rows]
 
 
 class StateColumns:
     """State, activity and request path of each row; grows itself."""
 
+    def __init__(self) -> None:
+        self._table = np.zeros(0, _NEW_STATE.dtype)
+        self._delays: dict[int, MaxWindow] = {}
+        self._memories: dict[int, object] = {}
+
     def get(self, row: int) -> tuple[State, Activity, RequestPath]:
         """What a row was set to, or came to by `store`."""
-        raise NotImplementedError
+        values: dict[str, Any] = dict(zip(self._table.dtype.names or (), self._table[row].tolist(), strict=True))
+        state = State(
+            or_none(values["panic_since"]),
+            values["max_panic_replicas"],
+            self._delays.get(row),
+            values["excess_burst_capacity"],
+            self._memories.get(row),
+        )
+        status = STATUSES[values["status"]]
+        assert status is not None, "rows are read after they were set"
+        activity = Activity(status, values["since"], values["initialized"], values["timed_out"])
+        return state, activity, RequestPath(values["activator_answers"], or_none(values["proxying_since"]))
 
     def set(self, row: int, state: State, activity: Activity, path: RequestPath | None = None) -> None:
-        """Set a row; its path stays as it was when None is given (as by `RequestPath()` for one never set)."""
-        raise NotImplementedError
+        """Set a row; without a path that stays as it was, `RequestPath()` in a row that is new or was cleared."""
+        self._table = grown(self._table, row, _NEW_STATE)
+        record = self._table[row]
+        record["panic_since"] = nan_for_none(state.panic_since)
+        record["max_panic_replicas"] = state.max_panic_replicas
+        record["excess_burst_capacity"] = state.excess_burst_capacity
+        record["status"] = STATUSES.index(activity.status)
+        record["since"] = activity.since
+        record["initialized"] = activity.initialized
+        record["timed_out"] = activity.timed_out
+        record["has_delay"] = state.delay is not None
+        _keep(self._delays, row, state.delay)
+        _keep(self._memories, row, state.memory)
+        if path is not None:
+            self.set_path(row, path)
 
     def set_path(self, row: int, path: RequestPath) -> None:
         """Set how requests reach a row's revision."""
-        raise NotImplementedError
+        self._table = grown(self._table, row, _NEW_STATE)
+        self._table[row]["activator_answers"] = path.activator_answers
+        self._table[row]["proxying_since"] = nan_for_none(path.proxying_since)
+
+    def clear(self, row: int) -> None:
+        """Forget a row, so that its number can be given to another revision."""
+        if row < len(self._table):
+            self._table[row] = _NEW_STATE
+        self._delays.pop(row, None)
+        self._memories.pop(row, None)
 
     def delay(self, row: int) -> MaxWindow | None:
         """The scale-down delay in a row's state."""
-        raise NotImplementedError
+        return self._delays.get(row)
+
+    def of(self, rows: IntArray) -> Table:
+        """State, activity and path of `rows`, a structured array of these types' names."""
+        return self._table[rows]
 
     def store(self, rows: IntArray, records: Records) -> None:
         """Take over the next state and activity from decisions of `decide`. Rows are unique."""
-        raise NotImplementedError
+        for name in _STORED:
+            self._table[name][rows] = records[name]
+        for index in np.flatnonzero(records["put_off"]).tolist():
+            row, record = int(rows[index]), records[index]
+            self._delays[row] = self._delays[row].record(float(record["at"]), int(record["undelayed"]))
+
+
+def _keep(those: dict[int, Any], row: int, value: object) -> None:
+    if value is None:
+        those.pop(row, None)
+    else:
+        those[row] = value
 
 
 def decide(
@@ -71,4 +210,223 @@ def decide(
 
     Nothing is changed: `states.store` takes over what follows.
     """
-    raise NotImplementedError
+    given, state = settings.of(rows), states.of(rows)
+    times: FloatArray = np.broadcast_to(np.float64(now), rows.shape)
+    known: BoolArray = inputs.missing == 0
+    records = np.zeros(len(rows), RECORD)
+    _note(records, given, inputs, times)
+    wish = _wish(records, given, state, inputs, known, times)
+    desired = _put_off(records, states, rows, known & state["has_delay"] & given["reachable"], wish, times)
+    records["desired"] = np.where(known, desired, NONE)
+    records["mode"] = PANICKING * ~np.isnan(records["panic_since"]) + DELAYED * (desired > wish)
+    for name in _OF_DEMAND if not known.all() else ():
+        records[name][~known] = 0
+    _bound(records, given, state, times)
+    return records
+
+
+def _note(records: Records, given: Table, inputs: BulkInputs, now: FloatArray) -> None:
+    """Write down what is decided on."""
+    records["at"] = now
+    records["stable_value"], records["panic_value"] = inputs.stable, inputs.panic
+    records["ready"], records["starting"] = inputs.ready, inputs.starting
+    records["missing"] = inputs.missing
+    records["in_flight"] = np.nan
+    for name in ("metric", "target_value", "stable_window", "panic_window", "panic_threshold"):
+        records[name] = given[name]
+
+
+def _wish(
+    records: Records, given: Table, state: Table, inputs: BulkInputs, known: BoolArray, now: FloatArray
+) -> IntArray:
+    """What demand and panic mode ask for, as `kpa.decide` has it before the delay; any number where unknown."""
+    stable, panic = np.where(known, inputs.stable, 0.0), np.where(known, inputs.panic, 0.0)
+    ready = np.maximum(1, inputs.ready)
+    floor = np.where(given["reachable"], np.floor(ready / given["max_scale_down_rate"]), 0).astype(np.int64)
+    ceiling = _whole(np.ceil(given["max_scale_up_rate"] * ready))
+    stable_raw = _whole(np.ceil(stable / given["target_value"]))
+    panic_raw = _whole(np.ceil(panic / given["target_value"]))
+    stable_want, stable_clamp = _clamp(stable_raw, floor, ceiling, given["activation_scale"])
+    panic_want, panic_clamp = _clamp(panic_raw, floor, ceiling, given["activation_scale"])
+
+    over = known & (panic_raw / ready >= given["panic_threshold"])
+    mode, since, held = _panic(given, state, over, known, now)
+    panicking = ~np.isnan(since)
+    wish: IntArray = np.where(panicking, np.maximum(np.maximum(stable_want, panic_want), held), stable_want)
+
+    records["rate_floor"], records["rate_ceiling"] = floor, ceiling
+    records["stable_raw"], records["panic_raw"] = stable_raw, panic_raw
+    records["stable_want"], records["panic_want"] = stable_want, panic_want
+    records["clamps"] = stable_clamp + PANIC_CLAMP * panic_clamp
+    records["panic"], records["panic_since"] = mode, since
+    records["max_panic_replicas"] = np.where(known & panicking, wish, held)
+    burst = _excess_burst_capacity(given, inputs.ready, panic)
+    records["excess_burst_capacity"] = np.where(known, burst, state["excess_burst_capacity"])
+    records["activators"] = _activators(given, inputs.ready)
+    records["undelayed"] = wish
+    return wish
+
+
+def _first(
+    cases: Sequence[BoolArray], values: Sequence[npt.NDArray[_Number] | float], otherwise: npt.NDArray[_Number]
+) -> npt.NDArray[_Number]:
+    """In each row the value of the first case that is true."""
+    chosen = otherwise.copy()
+    for case, value in zip(reversed(cases), reversed(values), strict=True):
+        np.copyto(chosen, value, where=case)
+    return chosen
+
+
+def _whole(counts: FloatArray) -> IntArray:
+    return np.clip(counts, -GREATEST_COUNT, GREATEST_COUNT).astype(np.int64)
+
+
+def _clamp(raw: IntArray, floor: IntArray, ceiling: IntArray, activation: IntArray) -> tuple[IntArray, Codes]:
+    raised = np.maximum(raw, floor)
+    want = np.minimum(raised, ceiling)
+    activated = (activation > want) & (activation > 1) & (raw > 0)
+    cases = (activated, raised > ceiling, raw < floor)
+    clamp = _first(
+        cases, (_ACTIVATION_SCALE, _SCALE_UP_RATE, _SCALE_DOWN_RATE), np.full(len(raw), _NO_CLAMP, np.uint8)
+    )
+    return np.where(activated, activation, want), clamp
+
+
+def _panic(
+    given: Table, state: Table, over: BoolArray, known: BoolArray, now: FloatArray
+) -> tuple[Codes, FloatArray, IntArray]:
+    """The mode, since when demand was last over the threshold, and the replicas held so far."""
+    since, held = state["panic_since"], state["max_panic_replicas"]
+    panicked = ~np.isnan(since)
+    passed = np.rint((now - since) * _MICROSECONDS) > given["stable_window"] * _MICROSECONDS
+    left = known & ~over & passed
+    cases = (over & panicked, over, left, panicked)
+    mode = _first(cases, (_RENEWED, _ENTERED, _LEFT, _HELD), np.full(len(now), _OFF, np.uint8))
+    return mode, np.where(over, now, np.where(left, np.nan, since)), np.where(left, 0, held)
+
+
+def _excess_burst_capacity(given: Table, ready: IntArray, panic: FloatArray) -> IntArray:
+    burst = given["target_burst_capacity"]
+    left = _whole(np.floor(ready * given["total_value"] - burst - panic))
+    return np.where(burst > 0, left, np.where(burst == 0, 0, -1))
+
+
+def _activators(given: Table, ready: IntArray) -> IntArray:
+    burst = given["target_burst_capacity"]
+    covered = ready * given["total_value"] + np.maximum(burst, 0.0)
+    needed = np.maximum(LEAST_ACTIVATORS, _whole(np.ceil(covered / given["activator_capacity"])))
+    return np.where(burst == 0, LEAST_ACTIVATORS, needed)
+
+
+def _put_off(
+    records: Records, states: StateColumns, rows: IntArray, applies: BoolArray, wish: IntArray, now: FloatArray
+) -> IntArray:
+    """The greatest wish of the scale-down delay, where `applies` says that there is one."""
+    records["put_off"] = applies
+    desired = wish.copy()
+    for index in np.flatnonzero(applies).tolist():
+        delay = states.delay(int(rows[index]))
+        assert delay is not None, "has_delay says so"
+        desired[index] = delay.record(float(now[index]), int(wish[index])).current
+    return desired
+
+
+def _bound(records: Records, given: Table, state: Table, now: FloatArray) -> None:
+    """What stands around the wish, as `bounds.bound` has it for ticks."""
+    overdue = now > state["since"] + given["longest_activation"]
+    scale, reasons = _within(records, given, state, overdue)
+    wanted, check = scale.copy(), np.full(len(scale), np.nan)
+    zero = np.flatnonzero(scale == 0)
+    if len(zero):
+        scale[zero], wanted[zero], reason, check[zero] = _toward_zero(
+            given[zero], state[zero], overdue[zero], now[zero]
+        )
+        reasons[zero] |= reason
+    records["scale"], records["wanted"] = scale, wanted
+    records["bounds"], records["next_check"] = reasons, check
+    _follow(records, given, state, wanted, now)
+
+
+def _within(records: Records, given: Table, state: Table, overdue: BoolArray) -> tuple[IntArray, IntArray]:
+    """The wish between minimum and maximum, -1 when it is unknown and what is there will do; and the reasons."""
+    desired = records["desired"].astype(np.int64)
+    known = desired != NONE
+    least, most = given["min_scale"], given["most"]
+    activating = state["status"] == _ACTIVATING
+    counts = (desired > 0) | (activating & ~overdue)
+    initially = given["reachable"] & ~state["initialized"] & counts & (least < given["initial_scale"])
+    least = np.where(initially, given["initial_scale"], least)
+    least = np.where(most > 0, np.minimum(least, most), least)
+
+    may_be_zero = given["enable_scale_to_zero"]
+    gives_up = ~known & activating & (least == 0) & may_be_zero
+    there = records["ready"].astype(np.int64) + records["starting"]
+    stays = ~known & ~gives_up & (there >= np.maximum(least, np.where(may_be_zero, 0, 1)))
+    wish = np.where(known, desired, 0)
+    below = ~stays & (wish < least)
+    above = (most > 0) & (most < wish)
+    reasons = np.where(known, 0, _NO_DEMAND_KNOWN)
+    reasons |= np.where(below, np.where(initially, _INITIAL_SCALE, _MIN_SCALE), 0)
+    reasons |= np.where(above, np.where(given["limited"], _MAX_SCALE_LIMIT, _MAX_SCALE), 0)
+    return _first((stays, below, above), (NONE, least, most), wish), reasons
+
+
+def _toward_zero(
+    given: Table, state: Table, overdue: BoolArray, now: FloatArray
+) -> tuple[IntArray, IntArray, IntArray, FloatArray]:
+    """What zero comes to: the scale to set, the scale known to be wanted, the reason, and when to look again."""
+    since, status = state["since"], state["status"]
+    long_enough, too_late = since + given["stable_window"], since + given["longest_activation"]
+    active = status == _ACTIVE
+    scale, reason, check = _from_inactive(given, state, np.where(active, now, since), now)
+    activating = status == _ACTIVATING
+    cases = (
+        ~given["enable_scale_to_zero"],
+        activating & overdue,
+        activating,
+        active & (now < long_enough),
+        active,
+    )
+    reasons = (
+        *(_SCALE_TO_ZERO_DISABLED, _ACTIVATION_TIMED_OUT, _BEING_ACTIVATED),
+        *(_ACTIVE_TOO_BRIEFLY, _FOUND_INACTIVE),
+    )
+    checks = (np.nan, np.nan, np.nextafter(too_late, np.inf), long_enough, check)
+    return (
+        _first(cases, (1, 0, NONE, 1, NONE), scale),
+        _first(cases, (1, 0, NONE, 1, 0), np.zeros_like(scale)),
+        _first(cases, reasons, reason),
+        _first(cases, checks, check),
+    )
+
+
+def _from_inactive(
+    given: Table, state: Table, since: FloatArray, now: FloatArray
+) -> tuple[IntArray, IntArray, FloatArray]:
+    """The scale to set, the reason and when to look again, of what is inactive since `since`."""
+    retention = np.where(given["reachable"], given["scale_to_zero_pod_retention_period"], 0.0)
+    retained = since + retention
+    over = np.fmin(since, state["proxying_since"]) + given["scale_to_zero_grace_period"]
+    away = (given["target_burst_capacity"] != -1) & ~state["activator_answers"]
+    cases = (away, now < retained, now < over)
+    return (
+        _first(cases, (NONE, NONE, NONE), np.zeros(len(now), np.int64)),
+        _first(cases, (_ACTIVATOR_NOT_IN_PATH, _RETENTION_PERIOD, _GRACE_PERIOD), np.zeros(len(now), np.int64)),
+        _first(cases, (np.nan, retained, over), np.full(len(now), np.nan)),
+    )
+
+
+def _follow(records: Records, given: Table, state: Table, wanted: IntArray, now: FloatArray) -> None:
+    """The activity after a round in which `wanted` replicas were wanted (-1: unknown)."""
+    ready, before = records["ready"], state["status"]
+    threshold = np.where(state["initialized"], given["needed"], given["needed_at_first"])
+    rests = (wanted == 0) | ((threshold == 0) & (wanted < 0))
+    rises = ~rests & ((wanted > 0) | (before != _INACTIVE))
+    serves = ready >= np.maximum(1, threshold)
+    status = _first((rests, rises & serves, rises), (_INACTIVE, _ACTIVE, _ACTIVATING), before)
+    changed = status != before
+    failed = rests & (state["timed_out"] | ((before == _ACTIVATING) & (threshold > 0)))
+    records["status"] = status
+    records["since"] = np.where(changed, now, state["since"])
+    records["initialized"] = state["initialized"] | (ready >= threshold)
+    records["timed_out"] = np.where(changed, failed, state["timed_out"])

@@ -58,7 +58,8 @@ class Slabs:
     def get(self, slab: int) -> Words:
         """A copy of one slab, shape (items, words)."""
         chunk, place = divmod(slab, self._per_chunk)
-        return self._chunks[chunk][place].copy()
+        slab_words: Words = self._chunks[chunk][place].copy()
+        return slab_words
 
 
 def grown(column: npt.NDArray[Any], row: int, fill: Any) -> npt.NDArray[Any]:
