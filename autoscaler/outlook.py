@@ -19,6 +19,7 @@ from upwell.autoscaler import bounds, kpa
 from upwell.autoscaler.annotations import HPA
 from upwell.autoscaler.bounds import RequestPath
 from upwell.autoscaler.decision import Activity, Bound, Clamp, Decision, Inputs, Status
+from upwell.autoscaler.metric_targets import RESOURCES
 from upwell.autoscaler.spec import RevisionSettings
 
 _MOST_STEPS: Final = 8
@@ -117,7 +118,8 @@ class _Look:
     def __init__(self, settings: RevisionSettings, decision: Decision) -> None:
         self._settings = settings
         self._decision = decision
-        self._others = max((each.want for each in decision.signals if each.metric != decision.metric), default=0)
+        self._others = [each for each in decision.signals if each.metric != decision.metric]
+        self._held = decision.ready + decision.starting if Bound.SIGNAL_MISSING in decision.bounds else 0
         self._scale = self._wanted(self._again())
 
     def outlook(self) -> Outlook:
@@ -151,8 +153,17 @@ class _Look:
         now = before.at if at is None else at
         found = kpa.decide(self._settings, before.state, inputs, now)
         assert found.desired is not None, "nothing is missing"
-        found = found._replace(desired=max(found.desired, self._others))
-        return _bound(self._settings, before, found, now)
+        return _bound(self._settings, before, self._with_others(found), now)
+
+    def _with_others(self, found: Decision) -> Decision:
+        """A decision on requests, raised to what further metrics ask for, or what is held while one misses."""
+        idle = found.stable_raw == 0 == found.panic_raw
+        idle = idle and not any(each.raw > 0 for each in self._others if each.metric not in RESOURCES)
+        wants = (each.want for each in self._others if not (idle and each.metric in RESOURCES))
+        others, desired = max(wants, default=0), found.desired or 0
+        if self._held > max(desired, others):
+            return found._replace(desired=self._held, bounds=(Bound.SIGNAL_MISSING,))
+        return found._replace(desired=max(desired, others))
 
     def _at_stable(self, value: float) -> Decision:
         return self._again(stable=value)
@@ -205,11 +216,11 @@ class _Look:
         reason = _reason_at_least(idle)
         if reason is not None:
             return reason
-        if idle.desired == self._others > 0 and idle.undelayed < self._others:
+        if idle.panicking:
+            return Held.PANIC
+        if any(each.want >= idle.desired > idle.undelayed for each in self._others):
             return Held.SIGNAL
-        if idle.delayed:
-            return Held.DELAY
-        return Held.PANIC if idle.panicking else Clamp.SCALE_DOWN_RATE
+        return Held.DELAY if idle.delayed else Clamp.SCALE_DOWN_RATE
 
     def _moments(self) -> tuple[Moment, ...]:
         found = [*self._panic_end(), *self._delay_end(), *self._zero()]
@@ -234,13 +245,8 @@ class _Look:
         """When the last replica goes, once nothing is asked for."""
         at = self._decision.at
         activity = self._decision.activity
-        wish = kpa.decide(
-            self._settings,
-            self._decision.state,
-            Inputs(self._decision.stable_value, self._decision.panic_value, self._decision.ready),
-            at,
-        )
-        if wish.desired or self._others or activity is None:
+        wish = self._again()._replace(bounds=())
+        if wish.desired or activity is None:
             return []
         if self._decision.next_check is not None and Bound.GRACE_PERIOD in self._decision.bounds:
             return [Moment(self._decision.next_check, Turn.ZERO, 0)]
@@ -310,6 +316,7 @@ def _reason_at_least(idle: Decision) -> Reason | None:
 
 _KEEPING: Final = frozenset(
     {
+        Bound.SIGNAL_MISSING,
         Bound.MIN_SCALE,
         Bound.INITIAL_SCALE,
         Bound.SCALE_TO_ZERO_DISABLED,

@@ -109,6 +109,18 @@ class Client:
         ]
         return found
 
+    def explain(
+        self, namespace: str, name: str, *, kind: str | None = None, since: float | None = None
+    ) -> dict[str, Any]:
+        """Why the revisions of a Service, or a Revision, stand where they do, as the JSON of `Explained`; of what
+        was decided in the last `since` seconds.
+
+        `kind` is the type of one of both; without it a Service comes first. Raises NotFound.
+        """
+        return self._ask(
+            "GET", f"/explain/{_quoted(namespace)}/{_quoted(name)}", query=_query(kind=kind, since=since)
+        )
+
     def watch(
         self,
         kind: str,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+import math
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -134,6 +135,28 @@ def read_flag(request: Request, name: str) -> bool:
     if given not in _WORDS:
         raise InvalidInput(f"{given!r} is not true or false", where=name)
     return _WORDS[given]
+
+
+def read_seconds(request: Request, name: str) -> float | None:
+    """A length of time that is asked for, None when it is not. Raises InvalidInput."""
+    given = request.query_params.get(name)
+    if given is None:
+        return None
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise InvalidInput(f"{given[:20]!r} is no number of seconds", where=name)
+    return seconds
+
+
+def read_one_of(request: Request, name: str, allowed: Collection[str]) -> str | None:
+    """A query parameter that is one of `allowed`, None when it is not given. Raises InvalidInput."""
+    given = request.query_params.get(name)
+    if given is not None and given not in allowed:
+        raise InvalidInput(f"{given[:64]!r} is none of {', '.join(allowed)}", where=name)
+    return given
 
 
 def read_tail(request: Request) -> int | None:

@@ -24,6 +24,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from upwell.functions.errors import NotFound, Unavailable
+from upwell.runtime.api.explain import Explaining, Replicas, explain
 from upwell.runtime.api.logs import ServiceLogs, log_lines
 from upwell.runtime.api.place import short_path
 from upwell.runtime.api.requests import (
@@ -34,6 +35,8 @@ from upwell.runtime.api.requests import (
     read_kind,
     read_labels,
     read_name,
+    read_one_of,
+    read_seconds,
     read_tail,
 )
 from upwell.runtime.api.shapes import PREFIX, SOCKET, SYNCED, Outcome, PlatformInfo, ReplicaInfo
@@ -49,14 +52,6 @@ SERVE: Final = ServeSettings(keep_alive_seconds=5, drain_idle_seconds=0.1, drain
 """Every command has a connection of its own, and one that comes while the platform ends is told so by its end."""
 ITEMS_AT_ONCE: Final = 50
 """Objects of a list encoded in one go, about a millisecond; requests of the gateway are served in between."""
-
-
-class Replicas(Protocol):
-    """Where the replicas are known."""
-
-    def replicas(self, revision: str) -> tuple[Replica, ...]:
-        """The replicas of a revision that are not gone."""
-        ...
 
 
 class Applied(Protocol):
@@ -99,6 +94,11 @@ class ApiPlatform(Protocol):
     @property
     def cluster(self) -> Replicas:
         """Its replicas."""
+        ...
+
+    @property
+    def autoscaler(self) -> Explaining:
+        """Who decides how many replicas there are."""
         ...
 
     async def apply(
@@ -175,6 +175,7 @@ class ApiServer:
             ("DELETE", "/objects/{kind}/{name}", self._delete),
             ("GET", "/watch/{kind}", self._watch),
             ("GET", "/replicas/{namespace}/{revision}", self._replicas),
+            ("GET", "/explain/{namespace}/{name}", self._explain),
             ("GET", "/logs/{namespace}/{service}", self._logs),
         )
         application = Starlette(
@@ -215,6 +216,12 @@ class ApiServer:
         given = request.path_params
         found = self._platform.cluster.replicas(f"{given['namespace']}/{given['revision']}")
         return JSONResponse({"items": [_replica(each).to_json() for each in found]})
+
+    async def _explain(self, request: Request) -> Response:
+        given = request.path_params
+        kind, since = read_one_of(request, "kind", (SERVICE, REVISION)), read_seconds(request, "since")
+        found = await explain(self._platform, given["namespace"], given["name"], kind, self._clock.now(), since)
+        return JSONResponse(found.to_json())
 
     async def _logs(self, request: Request) -> ASGIApp:
         given = request.path_params

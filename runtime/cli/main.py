@@ -46,6 +46,9 @@ SUBCOMMANDS: Final[Mapping[str, Subcommand]] = {
     "apply": Subcommand("apply", "Create or change what manifests declare."),
     "get": Subcommand("get", "List objects, or show them."),
     "describe": Subcommand("describe", "Tell what there is to know about an object."),
+    "explain": Subcommand(
+        "explain", "Tell why a service has the replicas that it has, and what would change that."
+    ),
     "logs": Subcommand("logs", "Print what a service printed."),
     "invoke": Subcommand("invoke", "Send a request or an event to a service and print the answer."),
     "delete": Subcommand("delete", "Remove objects and what belongs to them."),

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from upwell.functions.errors import InvalidInput
 from upwell.runtime.api.resources import RESOURCES, Resource, resource_called
-from upwell.runtime.cluster.kinds import SERVICE
+from upwell.runtime.cluster.kinds import REVISION, SERVICE
 
 DEFAULT_NAMESPACE: Final = "default"
 
@@ -44,6 +44,23 @@ def service_name(text: str) -> str:
     if not name:
         raise InvalidInput("a name is missing", where="NAME")
     return name
+
+
+def scaled_object(text: str) -> tuple[str | None, str]:
+    """The kind, None where it is not said, and the name of `hello`, `ksvc/hello` or `rev/hello-00001`.
+
+    Raises InvalidInput for another kind.
+    """
+    kind, slash, name = text.rpartition("/")
+    if not name:
+        raise InvalidInput("a name is missing", where="NAME")
+    if not slash:
+        return None, name
+    type = find_resource(kind).type
+    if type not in (SERVICE, REVISION):
+        hint = "Write the name of a service or of a revision."
+        raise InvalidInput(f"{kind} has no replicas of its own", where=text, hint=hint)
+    return type, name
 
 
 def named_objects(kind: str, names: Sequence[str], namespace: str | None) -> list[Named]:

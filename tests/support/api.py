@@ -10,11 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from upwell.autoscaler.decision import Decision
+from upwell.autoscaler.spec import RevisionSettings
 from upwell.functions.errors import NotFound
 from upwell.runtime.api.client import Client
+from upwell.runtime.api.explanation import ReplicaStart
 from upwell.runtime.api.server import ApiServer, bind_socket
 from upwell.runtime.api.shapes import PlatformInfo
-from upwell.runtime.clock import SystemClock
+from upwell.runtime.clock import Clock, SystemClock
 from upwell.runtime.cluster.interface import Manifest, ObjectKey, Replica
 from upwell.runtime.cluster.memory import MemoryStore
 from upwell.runtime.control.admission import AdmissionContext, admit, key_of
@@ -34,10 +37,56 @@ class KeptApplied:
 
 
 @dataclass
+class KeptPoints:
+    """A series over time."""
+
+    times: list[float] = field(default_factory=list)
+    load: list[float] = field(default_factory=list)
+    want: list[float] = field(default_factory=list)
+    ready: list[float] = field(default_factory=list)
+
+    def add(self, at: float, load: float, want: float, ready: float) -> None:
+        for values, value in zip(
+            (self.times, self.load, self.want, self.ready), (at, load, want, ready), strict=True
+        ):
+            values.append(value)
+
+
+@dataclass
+class KeptDecisions:
+    """An autoscaler that tells what a test put in, by revision, as `namespace/name`."""
+
+    decisions: dict[str, list[Decision]] = field(default_factory=dict)
+    under: dict[str, RevisionSettings] = field(default_factory=dict)
+    points: dict[str, KeptPoints] = field(default_factory=dict)
+    started: dict[str, list[ReplicaStart]] = field(default_factory=dict)
+
+    @property
+    def engine(self) -> KeptDecisions:
+        return self
+
+    def latest(self, key: str) -> Decision | None:
+        return self.decisions[key][-1] if key in self.decisions else None
+
+    def history(self, key: str) -> Sequence[Decision]:
+        return self.decisions.get(key, [])
+
+    def series(self, key: str) -> KeptPoints | None:
+        return self.points.get(key)
+
+    def settings(self, key: str) -> RevisionSettings | None:
+        return self.under.get(key, RevisionSettings())
+
+    def starts(self, revision: str) -> Sequence[ReplicaStart]:
+        return self.started.get(revision, [])
+
+
+@dataclass
 class KeepingPlatform:
     """Admits and stores; nothing runs."""
 
     directory: Path
+    autoscaler: KeptDecisions = field(default_factory=KeptDecisions)
     objects: MemoryStore = field(default_factory=lambda: MemoryStore(SystemClock()))
     running: dict[str, tuple[Replica, ...]] = field(default_factory=dict)
     images: dict[str, str] = field(default_factory=dict)
@@ -76,11 +125,12 @@ class KeepingPlatform:
 class Served:
     """An interface on a loop in a thread of its own."""
 
-    def __init__(self, directory: Path, port: int = 8080) -> None:
+    def __init__(self, directory: Path, port: int = 8080, clock: Clock | None = None) -> None:
         self.platform = KeepingPlatform(directory)
         self.client = Client(directory, PATIENCE)
         self.directory = directory
         self._port = port
+        self._clock = clock or SystemClock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ending: asyncio.Event | None = None
         self._ready = threading.Event()
@@ -89,7 +139,7 @@ class Served:
     async def _serve(self) -> None:
         self._loop, self._ending = asyncio.get_running_loop(), asyncio.Event()
         info = PlatformInfo("0.0", 1, str(self.directory), ("127.0.0.1",), self._port, 9090)
-        server = ApiServer(self.platform, info, SystemClock())
+        server = ApiServer(self.platform, info, self._clock)
         server.start(bind_socket(self.directory))
         self._ready.set()
         await self._ending.wait()
@@ -127,9 +177,9 @@ def watches_of(store: MemoryStore) -> int:
 
 
 @contextlib.contextmanager
-def served(directory: Path) -> Iterator[Served]:
+def served(directory: Path, clock: Clock | None = None) -> Iterator[Served]:
     """An interface in `directory`, until the end."""
-    interface = Served(directory)
+    interface = Served(directory, clock=clock)
     interface.start()
     try:
         yield interface

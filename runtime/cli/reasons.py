@@ -1,0 +1,253 @@
+"""Why a revision stands where it does, in words for a person, in local time. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Final
+
+from upwell.autoscaler.annotations import HPA
+from upwell.autoscaler.decision import Bound, Clamp, Decision, Missing, Panic
+from upwell.autoscaler.outlook import Held, Moment, Outlook, Reason, Threshold, Turn
+from upwell.autoscaler.path import Mode, intended
+from upwell.autoscaler.spec import RevisionSettings
+from upwell.runtime.api.explanation import Explanation
+
+_UNITS: Final[Mapping[str, str]] = {
+    "concurrency": "requests in flight",
+    "rps": "requests a second",
+    "cpu": "percent of the CPU asked for",
+    "memory": "MiB of memory",
+    "backlog": "events waiting",
+    "prometheus": "by the query",
+}
+_MISSING: Final[Mapping[Missing, str]] = {
+    Missing.NO_DATA: "no report came within the window, so demand is unknown and what is there stays",
+    Missing.METRICS_FAILED: "its metrics cannot be read, so what is there stays",
+    Missing.REPLICA_COUNT_FAILED: "its replicas cannot be counted, so what is there stays",
+}
+_BOUNDS: Final[Mapping[Bound, str]] = {
+    Bound.TOLERANCE: "that is near enough to the target",
+    Bound.STABILIZATION: "the stabilization window holds an earlier wish",
+    Bound.SCALE_UP_POLICY: "the scale-up policies allow no more yet",
+    Bound.SCALE_DOWN_POLICY: "the scale-down policies allow no fewer yet",
+    Bound.SIGNAL_MISSING: "a metric cannot be read, so none is taken away",
+    Bound.CLASS_KEEPS_ONE: "its class never goes to zero",
+    Bound.POKE_NEEDS_ONE: "a request waits, which takes one",
+    Bound.NO_DEMAND_KNOWN: "held while demand is unknown",
+    Bound.MIN_SCALE: "min-scale is {settings.min_scale}",
+    Bound.INITIAL_SCALE: "the initial scale is {settings.initial_scale}, which was not reached yet",
+    Bound.MAX_SCALE: "max-scale is {settings.max_scale}",
+    Bound.MAX_SCALE_LIMIT: "the cluster's max-scale-limit is {settings.max_scale_limit}",
+    Bound.SCALE_TO_ZERO_DISABLED: "scale to zero is disabled",
+    Bound.ACTIVATING: "zero waits while it is activated{until}",
+    Bound.ACTIVATION_TIMED_OUT: "it could not be activated in time, so it goes to zero",
+    Bound.ACTIVE_TOO_BRIEFLY: "one stays until it has been active for {settings.stable_window:g} s",
+    Bound.FOUND_INACTIVE: "nobody asks for it, and the way to zero begins{until}",
+    Bound.ACTIVATOR_NOT_IN_PATH: "zero waits until the activator answers for it",
+    Bound.GRACE_PERIOD: "nobody asks for it, the grace period before zero lasts{until}",
+    Bound.RETENTION_PERIOD: "nobody asks for it, the last replica is retained{until}",
+    Bound.POKE_ONLY_RAISES: "there are enough already",
+}
+_RATES: Final[Mapping[Clamp, str]] = {
+    Clamp.SCALE_UP_RATE: "the scale-up rate allows {want} now",
+    Clamp.SCALE_DOWN_RATE: "the scale-down rate allows no fewer than {want} now",
+    Clamp.ACTIVATION_SCALE: "the activation scale makes that {want}",
+}
+_KEPT: Final[Mapping[Reason, str]] = {
+    Held.PANIC: "while panic mode lasts",
+    Held.DELAY: "while the scale-down delay lasts",
+    Held.SIGNAL: "while another metric asks for as many",
+    Clamp.SCALE_UP_RATE: "until those that start are ready: the scale-up rate",
+    Clamp.SCALE_DOWN_RATE: "until others are gone: the scale-down rate",
+}
+
+
+def clock(moment: float, now: float) -> str:
+    """A time of this day, or with its day when that is another."""
+    at, today = datetime.fromtimestamp(moment), datetime.fromtimestamp(now)
+    return at.strftime("%H:%M:%S" if at.date() == today.date() else "%b %d %H:%M:%S")
+
+
+def replicas(count: int) -> str:
+    """`no replica`, `1 replica`, `2 replicas`."""
+    return "no replica" if count == 0 else "1 replica" if count == 1 else f"{count} replicas"
+
+
+def amount(value: float) -> str:
+    """A load, as precise as is of use."""
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def headline(told: Explanation, now: float) -> str:
+    """What there is and why, in a sentence."""
+    latest = told.latest
+    have = f"has {replicas(latest.ready)}"
+    if latest.starting:
+        have += f", {latest.starting} more starting" if latest.ready else f", {latest.starting} starting"
+    if told.ready_since is not None:
+        have += f" since {clock(told.ready_since, now)}"
+    return f"{told.revision} {have}: {', '.join(_why(told, now))}."
+
+
+def _why(told: Explanation, now: float) -> Iterator[str]:
+    latest = told.latest
+    if latest.ready + latest.starting == 0 and not (latest.wanted or latest.scale):
+        yield "nobody asks for it"
+        return
+    if latest.missing is not None:
+        yield _MISSING[latest.missing]
+    else:
+        yield _demand(latest)
+        yield from _shaped(latest, told.outlook, now)
+    yield from (bound_text(each, told.settings, latest, now) for each in _telling(latest))
+
+
+def _telling(latest: Decision) -> tuple[Bound, ...]:
+    """The bounds that say more than that demand is unknown."""
+    return tuple(each for each in latest.bounds if each is not Bound.NO_DEMAND_KNOWN)
+
+
+def _demand(latest: Decision) -> str:
+    unit = _UNITS.get(latest.metric, latest.metric)
+    asks = f"ask for {latest.stable_raw or 'none'}"
+    if latest.binding:
+        most = max(each.want for each in latest.signals)
+        return f"of {len(latest.signals)} metrics {latest.binding} asks for the most, {most}"
+    if latest.stable_window == 0:
+        return f"{amount(latest.stable_value)} {unit} {asks} at {amount(latest.target_value)} a replica"
+    if latest.in_flight is not None and latest.in_flight == latest.stable_value:
+        return f"{latest.in_flight:g} {unit} at once {asks}"
+    return f"{amount(latest.stable_value)} {unit} on average over {latest.stable_window:g} s {asks}"
+
+
+def _shaped(latest: Decision, outlook: Outlook | None, now: float) -> Iterator[str]:
+    """What became of the wish of the stable window."""
+    moments = {each.turn: f" until {clock(each.at, now)}" for each in (outlook.moments if outlook else ())}
+    if latest.stable_clamp is not Clamp.NONE:
+        yield _RATES[latest.stable_clamp].format(want=latest.stable_want)
+    if latest.panic in (Panic.ENTERED, Panic.RENEWED):
+        yield (
+            f"{amount(latest.panic_value)} over {latest.panic_window:g} s ask for {latest.panic_raw},"
+            f" {latest.panic_threshold:g} or more times what is ready: panic, which holds {latest.undelayed}"
+        )
+    elif latest.panic is Panic.HELD:
+        yield f"panic holds {latest.undelayed}{moments.get(Turn.PANIC_ENDS, '')}"
+    elif latest.panic is Panic.LEFT:
+        yield "panic is over"
+    if latest.delayed:
+        yield f"the scale-down delay keeps {latest.desired}{moments.get(Turn.DELAY_ENDS, '')}"
+
+
+def bound_text(bound: Bound, settings: RevisionSettings, decision: Decision, now: float) -> str:
+    """What a bound did to a decision."""
+    check = decision.next_check
+    until = "" if check is None else f" until {clock(check, now)}"
+    return _BOUNDS.get(bound, str(bound)).format(settings=settings, until=until)
+
+
+def reason(decision: Decision, settings: RevisionSettings, now: float) -> str:
+    """What made a decision what it is, in a few words for a table that has its numbers already."""
+    if decision.missing is not None and decision.ready + decision.starting == 0:
+        parts = ["nobody asks for it"]
+    elif decision.missing is not None:
+        parts = ["demand is unknown"]
+    else:
+        parts = [*_asking(decision), *_shaped(decision, None, now)]
+    parts += [bound_text(each, settings, decision, now) for each in _telling(decision)]
+    return ", ".join(parts)
+
+
+def _asking(decision: Decision) -> Iterator[str]:
+    if decision.binding:
+        yield f"{decision.binding} asks for the most"
+    elif decision.in_flight is not None:
+        yield f"{decision.in_flight:g} in flight ask for {decision.panic_raw}"
+    elif decision.stable_window == 0:
+        yield f"{decision.metric} asks for {decision.stable_raw or 'none'}"
+    elif not decision.panicking:
+        yield f"{decision.stable_window:g} s ask for {decision.stable_raw or 'none'}"
+
+
+def changes(told: Explanation, now: float) -> list[tuple[str, str]]:
+    """What would change it: each with when it does."""
+    outlook, unit = told.outlook, _UNITS.get(told.latest.metric, told.latest.metric)
+    if outlook is None:
+        return []
+    found = []
+    if outlook.more is not None:
+        found.append((_to(outlook.more, outlook), _above(outlook.more, unit)))
+    elif outlook.no_more is not None:
+        found.append(("no more", _limit(outlook.no_more, told, now)))
+    if outlook.fewer is not None:
+        found.append((_to(outlook.fewer, outlook), _at_most(outlook.fewer, unit, told.settings)))
+    elif outlook.no_fewer is not None:
+        found.append(("no fewer", _limit(outlook.no_fewer, told, now)))
+    if outlook.panic is not None:
+        name = "panic" if not told.latest.panicking else "panic anew"
+        found.append((name, f"{_above(outlook.panic, unit)}, to {outlook.panic.scale}"))
+    return [*found, *(_moment(each, now) for each in outlook.moments)]
+
+
+def _to(threshold: Threshold, outlook: Outlook) -> str:
+    more = threshold.scale - outlook.scale
+    if threshold.scale == 0:
+        return "to zero"
+    return {1: "one more", -1: "one fewer"}.get(more, f"to {threshold.scale}")
+
+
+def _above(threshold: Threshold, unit: str) -> str:
+    if threshold.window == 0:
+        return "with the first request"
+    return f"above {threshold.value:.6g} {unit} over {threshold.window:g} s"
+
+
+def _at_most(threshold: Threshold, unit: str, settings: RevisionSettings) -> str:
+    if threshold.value > 0:
+        return f"at or below {threshold.value:.6g} {unit} over {threshold.window:g} s"
+    wait = max(settings.scale_to_zero_grace_period, settings.scale_to_zero_pod_retention_period)
+    after = f", and {wait:g} s more" if threshold.scale == 0 and wait else ""
+    return f"after {threshold.window:g} s without a request{after}"
+
+
+def _limit(limit: Reason, told: Explanation, now: float) -> str:
+    if isinstance(limit, Bound):
+        return bound_text(limit, told.settings, told.latest, now)
+    return _KEPT[limit]
+
+
+def _moment(moment: Moment, now: float) -> tuple[str, str]:
+    at = f"at {clock(moment.at, now)}"
+    if moment.turn is Turn.ZERO:
+        return at, "to zero, unless a request comes"
+    what = "panic is over" if moment.turn is Turn.PANIC_ENDS else "the scale-down delay is over"
+    return at, f"{what}, which leaves {moment.scale} if the load stays as it is"
+
+
+def path(told: Explanation) -> str:
+    """Whether requests pass the activator, and why Knative would have it so or not."""
+    latest, settings = told.latest, told.settings
+    here = "Requests pass the gateway, which is the activator too, at any load."
+    if settings.autoscaler_class == HPA:
+        return here
+    burst, total = settings.target_burst_capacity, settings.total_value
+    if latest.ready == 0:
+        return f"{here} With no replica ready they wait in it."
+    if burst == -1:
+        return f"{here} Behind another ingress it would stay in the path always: target-burst-capacity is -1."
+    if burst == 0:
+        return f"{here} Behind another ingress it would leave the path: target-burst-capacity is 0."
+    excess = math.floor(latest.ready * total - burst - latest.panic_value)
+    reckoned = f"{latest.ready} x {total:g} - {burst:g} - {amount(latest.panic_value)} = {excess}"
+    return f"{here} Excess burst capacity is {reckoned}: behind another ingress {_verdict(told)}."
+
+
+def _verdict(told: Explanation) -> str:
+    if intended(told.latest).mode is Mode.SERVE:
+        return "it would leave the path"
+    settings = told.settings
+    enough = math.ceil((settings.target_burst_capacity + told.latest.panic_value) / settings.total_value)
+    if enough <= told.latest.ready:
+        return "it would stay in the path, since no replica is wanted any more"
+    return f"it would stay in the path ({told.latest.activators} activators) until {replicas(enough)} are ready"
