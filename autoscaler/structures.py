@@ -7,19 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-import yaml
-
 LONGEST_TEXT = 16_384
 """Characters of one annotation's structure."""
-_LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 
 def parse_structure(text: str) -> object:
     """The lists, mappings and texts of `text`. Raises ValueError for what is no YAML, and for too long a text."""
     if len(text) > LONGEST_TEXT:
         raise ValueError(f"longer than {LONGEST_TEXT} characters")
+    import yaml  # commands read settings too, and few settings have a structure
+
+    loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
     try:
-        return yaml.load(text, Loader=_LOADER)  # noqa: S506  (makes nothing but texts, lists and mappings)
+        return yaml.load(text, Loader=loader)  # noqa: S506  (makes nothing but texts, lists and mappings)
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError("neither YAML nor JSON") from error
 
