@@ -69,7 +69,7 @@ def write_saved(path: Path, revisions: Mapping[str, Any]) -> None:
 
 
 class StateKeeper:
-    """Writes what `save` returns, as `write_saved` takes it, to `path` until it is cancelled, and once more then."""
+    """Writes what `save` returns, as `write_saved` takes it, to `path` until it is cancelled, then once more."""
 
     def __init__(self, path: Path, save: Callable[[], Mapping[str, Any]]) -> None:
         self._path = path

@@ -13,11 +13,14 @@ from upwell.autoscaler.decision import Status
 from upwell.autoscaler.saved import SavedRevision
 from upwell.runtime.control.saved import write_saved
 
+LONG = "x" * 200_000
+"""Takes longer to write than to make."""
+
 
 def revisions(turn: int) -> dict[str, object]:
-    """What is written in a turn: up to a thousand revisions that carry its number."""
-    saved = SavedRevision(Status.ACTIVE, 1.0, True, False, None, 0, ((turn, 1),), turn, float(turn))
-    return {f"default/hello-{number:05}": saved.to_json() for number in range(turn * 37 % 1000 + 1)}
+    """What is written in a turn: some revisions, all of which carry its number."""
+    saved = SavedRevision(Status.ACTIVE, 1.0, True, False, None, 0, ((turn, 1),), turn, float(turn)).to_json()
+    return {f"default/{LONG}-{number}": saved for number in range(turn * 7 % 20 + 1)}
 
 
 if __name__ == "__main__":
