@@ -18,7 +18,7 @@ from typing import Final
 from upwell.autoscaler import bounds, kpa
 from upwell.autoscaler.annotations import HPA
 from upwell.autoscaler.bounds import RequestPath
-from upwell.autoscaler.decision import Activity, Bound, Clamp, Decision, Inputs, Status
+from upwell.autoscaler.decision import Activity, Bound, Clamp, Decision, Inputs, SignalWant, Status
 from upwell.autoscaler.metric_targets import RESOURCES
 from upwell.autoscaler.spec import RevisionSettings
 
@@ -159,11 +159,15 @@ class _Look:
         """A decision on requests, raised to what further metrics ask for, or what is held while one misses."""
         idle = found.stable_raw == 0 == found.panic_raw
         idle = idle and not any(each.raw > 0 for each in self._others if each.metric not in RESOURCES)
-        wants = (each.want for each in self._others if not (idle and each.metric in RESOURCES))
+        wants = (self._want(each) for each in self._others if not (idle and each.metric in RESOURCES))
         others, desired = max(wants, default=0), found.desired or 0
         if self._held > max(desired, others):
             return found._replace(desired=self._held, bounds=(Bound.SIGNAL_MISSING,))
         return found._replace(desired=max(desired, others))
+
+    def _want(self, signal: SignalWant) -> int:
+        """Also of a resource's whose want did not count, since nothing was asked of the revision."""
+        return signal.want or min(signal.raw, self._decision.rate_ceiling)
 
     def _at_stable(self, value: float) -> Decision:
         return self._again(stable=value)

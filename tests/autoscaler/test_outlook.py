@@ -12,7 +12,21 @@ from hypothesis import strategies as st
 from upwell.autoscaler import bounds, kpa
 from upwell.autoscaler.annotations import HPA
 from upwell.autoscaler.bounds import RequestPath
-from upwell.autoscaler.decision import Activity, Bound, Clamp, Decision, Inputs, Missing, SignalWant, State, Status
+from upwell.autoscaler.combined import Combined
+from upwell.autoscaler.decision import (
+    Activity,
+    Bound,
+    Clamp,
+    Decision,
+    Inputs,
+    Missing,
+    Reading,
+    ReplicaReading,
+    SignalWant,
+    State,
+    Status,
+)
+from upwell.autoscaler.metric_targets import BACKLOG, CPU, MetricTarget
 from upwell.autoscaler.outlook import Held, Moment, Outlook, Threshold, Turn, outlook
 from upwell.autoscaler.spec import RevisionSettings
 from upwell.autoscaler.window import MaxWindow
@@ -31,7 +45,7 @@ def decided(
 ) -> Decision:
     """A decision as the engine makes it."""
     state = state or kpa.start(settings, 0, now)
-    wished = kpa.decide(settings, state, inputs, now)
+    wished = Combined().decide(settings, state, inputs, now)
     return bounds.bound(settings, activity, wished, RequestPath(), now, revision="default/hello-00001")
 
 
@@ -49,6 +63,7 @@ def following(
     *,
     stable: float | None = None,
     panic: float | None = None,
+    readings: tuple[Reading, ...] = (),
     now: float,
 ) -> Decision:
     """The decision after `decision`."""
@@ -58,6 +73,7 @@ def following(
         decision.panic_value if panic is None else panic,
         decision.ready,
         decision.starting,
+        readings=readings,
     )
     return decided(settings, inputs, decision.state, decision.activity, now)
 
@@ -288,6 +304,47 @@ def test_a_moment_brings_what_it_says_and_not_before(given_one: tuple[RevisionSe
             assert (after.wanted or 0) == moment.scale
         if moment.turn is Turn.DELAY_ENDS:
             assert (following(settings, decision, now=moment.at).wanted or 0) == moment.scale
+
+
+FURTHER = (MetricTarget(CPU, 80.0), MetricTarget(BACKLOG, 10.0))
+
+
+@st.composite
+def readings(draw: st.DrawFn, ready: int) -> tuple[Reading, ...]:
+    used = draw(st.floats(0.0, 3.0))
+    of_cpu = tuple(ReplicaReading(str(each), used, True, BEGIN - 4000, BEGIN - 3900) for each in range(ready))
+    backlog = draw(
+        st.one_of(st.just(Reading(missing=Missing.METRICS_FAILED)), st.builds(Reading, st.floats(0, 300)))
+    )
+    return (Reading(used * ready, replicas=of_cpu), backlog)
+
+
+@given(st.data(), settings_of_all_kinds(), demands, demands, st.integers(1, 12))
+def test_what_further_metrics_ask_for_counts(
+    data: st.DataObject, settings: RevisionSettings, stable: float, panic: float, ready: int
+) -> None:
+    settings = replace(settings, metrics=FURTHER)
+    further = data.draw(readings(ready))
+    decision = decided(settings, Inputs(stable, panic, ready, readings=further))
+    found = outlook(settings, decision)
+    assert found is not None
+    assert found.scale == (decision.wanted or 0)
+
+    by_panic = found.more is not None and found.more.window == settings.panic_window
+
+    def wanted(load: float) -> int:
+        if by_panic:
+            return following(settings, decision, panic=load, readings=further, now=BEGIN).wanted or 0
+        return following(settings, decision, stable=load, readings=further, now=BEGIN).wanted or 0
+
+    if found.more is not None:
+        assert wanted(found.more.value) <= found.scale < wanted(above(found.more.value)) == found.more.scale
+    if found.fewer is not None:
+        at = following(settings, decision, stable=found.fewer.value, readings=further, now=BEGIN)
+        over = following(settings, decision, stable=above(found.fewer.value), readings=further, now=BEGIN)
+        assert (at.wanted or 0) == found.fewer.scale < found.scale <= (over.wanted or 0)
+    else:
+        assert (following(settings, decision, stable=0.0, readings=further, now=BEGIN).wanted or 0) >= found.scale
 
 
 @given(st.floats(0.01, 200), st.integers(1, 60))
