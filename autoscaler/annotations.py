@@ -9,7 +9,7 @@ and told of since what they ask for is not built.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from upwell.autoscaler.behavior import DEFAULT_BEHAVIOR, parse_behavior
@@ -148,10 +148,18 @@ def unknown_annotations(annotations: Mapping[str, str]) -> list[tuple[str, str |
     """The autoscaling annotations that set nothing, each with the key that was probably meant."""
     unknown = []
     for key in annotations:
-        if key.startswith((PREFIX, UPWELL_PREFIX)) and key not in _KEYS:
-            alike = difflib.get_close_matches(key, _KEYS, n=1, cutoff=0.8)
-            unknown.append((key, alike[0] if alike else None))
+        prefix, slash, name = key.partition("/")
+        if prefix + slash in (PREFIX, UPWELL_PREFIX) and key not in _KEYS:
+            near = [known for known in _KEYS if known.startswith(prefix)]
+            found = _alike(name, near) or _alike(name, _KEYS)
+            unknown.append((key, found))
     return unknown
+
+
+def _alike(name: str, keys: Sequence[str]) -> str | None:
+    names = {key.partition("/")[2]: key for key in keys}
+    found = difflib.get_close_matches(name, names, n=1)
+    return names[found[0]] if found else None
 
 
 def not_built(annotations: Mapping[str, str], config: AutoscalerConfig) -> list[Problem]:
@@ -166,7 +174,7 @@ def not_built(annotations: Mapping[str, str], config: AutoscalerConfig) -> list[
     if named not in BUILT_CLASSES:
         key, _ = reader.find("class") or ("pod-autoscaler-class", "")
         unread = " and ".join(name for name in ("metric", "target") if reader.find(name))
-        aside = f", and {unread} not read" if unread else ""
+        aside = f" ({unread} not read)" if unread else ""
         stands_in = f"is {named}, which is not built: replicas follow {KPA} with its default metric and target"
         found.insert(0, (key, stands_in + aside))
     return found
