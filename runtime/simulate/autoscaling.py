@@ -1,14 +1,16 @@
-"""The autoscaler's engine as the simulation uses it: a batch of reports in, what changed out."""
+"""The autoscaler's engine as the simulation uses it: batches of reports in, what changed out."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from upwell.autoscaler.decision import Decision
 from upwell.autoscaler.engine import Engine
 from upwell.autoscaler.spec import RevisionSettings
-from upwell.autoscaler.stats import Report, RequestAverages
+from upwell.autoscaler.stats import ReportBatch, RequestAverages
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,6 @@ class Autoscaling:
     def __init__(self) -> None:
         self._engine = Engine()
         self._sequence = 0
-        self._outcomes: dict[str, tuple[object, ...]] = {}
 
     def add(self, key: str, settings: RevisionSettings, now: float, *, initialized: bool) -> None:
         """Scale a revision from now on that has no replica."""
@@ -34,28 +35,22 @@ class Autoscaling:
     def remove(self, key: str) -> None:
         """Forget a revision."""
         self._engine.remove_revision(key)
-        self._outcomes.pop(key, None)
 
     def observe(self, key: str, ready: int, starting: int) -> None:
         """Replicas of a revision that serve, and that are on the way."""
         self._engine.observe(key, ready=ready, starting=starting)
 
-    def report(self, reporter: str, now: float, keys: Sequence[str], loads: Sequence[RequestAverages]) -> None:
+    def report(self, reporter: str, now: float, seen: Mapping[str, RequestAverages]) -> None:
         """The loads of revisions as one reporter saw them over spans that end now."""
         self._sequence += 1
-        for key, load in zip(keys, loads, strict=True):
-            report = Report(
-                revision=key,
-                reporter=reporter,
-                sequence=self._sequence,
-                started=now - load.span,
-                ended=now,
-                average_concurrency=load.average_concurrency,
-                average_proxied_concurrency=load.average_proxied_concurrency,
-                request_count=load.request_count,
-                proxied_request_count=load.proxied_request_count,
-            )
-            self._engine.report(report, now)
+        self._engine.report_batch(ReportBatch.of(reporter, self._sequence, now, seen), now)
+
+    def report_nothing(self, reporter: str, now: float, keys: Sequence[str]) -> None:
+        """A second without any request of its own, as one reporter saw it for each of these revisions."""
+        self._sequence += 1
+        none, second = np.zeros(len(keys)), np.ones(len(keys))
+        batch = ReportBatch(reporter, self._sequence, now, keys, second, none, none, none, none)
+        self._engine.report_batch(batch, now)
 
     def poke(self, key: str, in_flight: int, now: float) -> Decision | None:
         """The decision that raises the scale at once, if there is one."""
@@ -63,10 +58,5 @@ class Autoscaling:
 
     def tick(self, now: float) -> Ticked:
         """Decide for every revision."""
-        decisions = self._engine.tick(now)
-        news = []
-        for decision in decisions:
-            if self._outcomes.get(decision.revision) != decision.outcome:
-                self._outcomes[decision.revision] = decision.outcome
-                news.append(decision)
-        return Ticked([each for each in decisions if each.scale is not None], news)
+        ticked = self._engine.tick(now)
+        return Ticked(list(ticked.to_scale()), list(ticked.news()))

@@ -14,20 +14,13 @@ from typing import Final
 import numpy as np
 
 from upwell.functions.errors import InvalidInput
+from upwell.runtime.simulate.defaults import TRACES
 from upwell.runtime.simulate.heavy_tail import heavy_tail
 from upwell.runtime.simulate.quantities import rate, seconds, whole
 from upwell.runtime.simulate.trace import MAX_FUNCTIONS, MAX_REQUESTS, FloatArray, Trace, check_size, ordered
 
 WHERE: Final = "--trace"
 FUNCTION: Final = "default/function"
-EXAMPLES: Final = (
-    "ramp:0-100rps/10m",
-    "step:10rps/5m,100rps/5m",
-    "spike:5-200rps/15m,at=5m,for=30s",
-    "diurnal:5-50rps/24h",
-    "poisson:50rps/1h",
-    "heavy-tail:functions=1000,requests=2000000,hours=24",
-)
 _DAY: Final = 86_400.0
 _PIECES_A_PERIOD: Final = 96
 
@@ -72,7 +65,7 @@ def arrivals(rates: Rates, generator: np.random.Generator | None) -> FloatArray:
     total = float(marks[-1])
     check_size(int(total), WHERE)
     if generator is None:
-        wanted = np.arange(int(total)) + 0.5
+        wanted: FloatArray = np.arange(int(total), dtype=np.float64) + 0.5
     else:
         wanted = np.sort(generator.uniform(0, total, generator.poisson(total)))
     return _inverse(rates, marks, wanted)
@@ -97,7 +90,7 @@ def _option(part: str) -> tuple[str, str]:
 
 
 def _hint(kind: str) -> str:
-    return f"Write it as {next(each for each in EXAMPLES if each.startswith(kind))}."
+    return f"Write it as {next(each for each in TRACES if each.startswith(kind))}."
 
 
 def _one(shapes: Sequence[str], kind: str) -> tuple[str, float]:

@@ -90,7 +90,7 @@ def _counts(a_day: FloatArray, requests: int) -> IntArray:
     counts = np.floor(exact).astype(np.int64)
     order = np.argsort(counts - exact, kind="stable")
     counts[order[: requests - int(counts.sum())]] += 1
-    return counts
+    return np.asarray(counts, np.int64)
 
 
 def _periodic(count: int, seconds: float, generator: np.random.Generator) -> FloatArray:

@@ -19,9 +19,11 @@ from upwell.autoscaler.spec import AutoscalerConfig, RevisionSettings
 from upwell.functions.api.serving import Defaults
 from upwell.functions.errors import InvalidInput, InvalidSettings
 from upwell.runtime.cluster.interface import Manifest
-from upwell.runtime.cluster.kinds import SERVICE, type_of
+from upwell.runtime.cluster.kinds import CONFIG_MAP, SERVICE, type_of
+from upwell.runtime.control import admission
+from upwell.runtime.control.admission import AdmissionContext, validate
 from upwell.runtime.control.autoscaler import burst_threshold
-from upwell.runtime.control.config import AUTOSCALER, ConfigLayers
+from upwell.runtime.control.config import AUTOSCALER, ConfigLayers, platform_config
 from upwell.runtime.control.revision import revision_settings
 from upwell.runtime.gateway.activator import RevisionLimits
 from upwell.runtime.simulate.replicas import RevisionPlan
@@ -45,9 +47,34 @@ class Declared:
         """What admitted manifests declare, as far as it counts here."""
         config_map: Mapping[str, str] = {}
         for manifest in manifests:
-            if type_of(manifest) != SERVICE and manifest["metadata"].get("name") == AUTOSCALER:
+            if type_of(manifest) == CONFIG_MAP and manifest["metadata"]["name"] == AUTOSCALER:
                 config_map = manifest.get("data", {})
         return cls([each for each in manifests if type_of(each) == SERVICE], config_map, above)
+
+
+def admitted(manifests: Sequence[object], above: Mapping[str, str]) -> tuple[list[Manifest], list[str]]:
+    """The manifests as the platform would store them, and what it would warn of.
+
+    ConfigMaps come first, since they decide what the others may say. Raises Refused for the first that the
+    platform would not take, and UnusableKey for a key of `above` that cannot be used.
+    """
+    layers = ConfigLayers(below=BELOW, above=above)
+    maps: dict[str, Mapping[str, str]] = {}
+    config = platform_config(maps, layers)
+    found: dict[int, admission.Declared] = {}
+    for index in sorted(range(len(manifests)), key=lambda index: _is_service(manifests[index])):
+        context = AdmissionContext(config.defaults, config.autoscaler, layers)
+        found[index] = validate(manifests[index], context, index=index)
+        manifest = found[index].manifest
+        if type_of(manifest) == CONFIG_MAP:
+            maps[manifest["metadata"]["name"]] = manifest.get("data", {})
+            config = platform_config(maps, layers)
+    kept = [found[index] for index in range(len(manifests))]
+    return [each.manifest for each in kept], [warning for each in kept for warning in each.warnings]
+
+
+def _is_service(manifest: object) -> bool:
+    return isinstance(manifest, dict) and manifest.get("kind") == "Service"
 
 
 @dataclass(frozen=True, slots=True)

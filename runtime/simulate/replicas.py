@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final, cast
 
 from upwell.autoscaler.spec import RevisionSettings
-from upwell.autoscaler.stats import Reporter
+from upwell.autoscaler.stats import RequestStats
 from upwell.runtime.cluster.deployed import victims
 from upwell.runtime.cluster.interface import Replica, ReplicaState
 from upwell.runtime.gateway.activator import Activator, Backend, RevisionLimits
@@ -100,7 +100,7 @@ class VirtualRevision:
         self.key = key
         self.index = index
         self.plan = plan
-        self.entry = RevisionEntry(Activator(key, plan.limits), Reporter(key, "gateway", now))
+        self.entry = RevisionEntry(Activator(key, plan.limits), RequestStats(now))
         self.entry.reset_poke()
         self.alive: list[VirtualReplica] = []
         """Replicas that serve or will."""

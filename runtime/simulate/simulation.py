@@ -12,7 +12,8 @@ from typing import Final
 
 import numpy as np
 
-from upwell.runtime.simulate.distributions import COMMON_SERVICE, Distribution, parse_distribution
+from upwell.runtime.simulate.defaults import COMMON_SERVICE
+from upwell.runtime.simulate.distributions import Distribution, parse_distribution
 from upwell.runtime.simulate.plans import Declared, plan
 from upwell.runtime.simulate.quantities import show_seconds
 from upwell.runtime.simulate.report import SimulationReport

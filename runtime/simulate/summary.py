@@ -78,11 +78,9 @@ def quantiles(milliseconds: FloatArray) -> Quantiles:
     if len(milliseconds) == 0:
         return Quantiles()
     found = np.percentile(milliseconds, _PERCENTS, method="inverted_cdf")
-    return Quantiles(
-        round(float(milliseconds.mean()), 3),
-        *(round(float(value), 3) for value in found),
-        round(float(milliseconds.max()), 3),
-    )
+    p50, p90, p95, p99, p999 = (round(float(value), 3) for value in found)
+    mean, greatest = round(float(milliseconds.mean()), 3), round(float(milliseconds.max()), 3)
+    return Quantiles(mean, p50, p90, p95, p99, p999, greatest)
 
 
 def _waste(replica_seconds: float, busy: float) -> float:

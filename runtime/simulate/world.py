@@ -30,7 +30,6 @@ from typing import Any, Final
 from upwell.autoscaler.annotations import KPA
 from upwell.autoscaler.decision import Decision, Missing, Status
 from upwell.autoscaler.kpa import TICK
-from upwell.autoscaler.stats import RequestAverages
 from upwell.runtime.cluster.interface import ReplicaState
 from upwell.runtime.control.autoscaler import REPORTS_SECONDS
 from upwell.runtime.gateway.activator import Backend
@@ -42,7 +41,6 @@ from upwell.runtime.simulate.trace import FloatArray, Trace
 EPOCH: Final = 1_000_000
 """Where the virtual clock begins, in Unix seconds: an even one, long after what any window looks back on."""
 REPLICA_REPORT: Final = 0.5
-NOTHING: Final = RequestAverages(0.0, 0.0, 0, 0, 1.0)
 
 
 class Fate(enum.IntEnum):
@@ -162,13 +160,10 @@ class World:
             self._second(float(second))
             second += 1
             self._told(second - int(self._began))
-        end = max(last, float(second)) if second > last + 1 else last
-        self._advance(end)
-        self._close(end)
+        self._close(float(second))
 
     def _second(self, second: float) -> None:
         """A second from its beginning to just before the next one's."""
-        self._advance(second)
         if self._reporting:
             self._report_gateway(second)
         if int(second) % TICK == 0:
@@ -176,8 +171,8 @@ class World:
             self._tick(second + REPORTS_SECONDS)
         if self._present:
             self._advance(second + REPLICA_REPORT)
-            keys = list(self._present)
-            self._autoscaling.report("replicas", second + REPLICA_REPORT, keys, [NOTHING] * len(keys))
+            self._autoscaling.report_nothing("replicas", second + REPLICA_REPORT, tuple(self._present))
+        self._advance(second + 1)
 
     def _advance(self, until: float) -> None:
         """Everything that happens before `until`."""
@@ -363,20 +358,18 @@ class World:
     def _report_gateway(self, now: float) -> None:
         """As the gateway does: all revisions with traffic, and zero once when it has ended."""
         reporting = self._reporting
-        keys = list(reporting)
-        loads = []
-        for revision in list(reporting.values()):
+        seen = {key: revision.entry.stats.report(now) for key, revision in reporting.items()}
+        self._autoscaling.report("gateway", now, seen)
+        for key, load in seen.items():
+            revision = reporting[key]
             entry = revision.entry
-            load = entry.stats.report(now)
-            loads.append(load)
             in_flight = entry.stats.in_flight
             if in_flight <= entry.ready_capacity:
                 entry.reset_poke()
             if load.request_count == 0 and load.average_concurrency == 0 and in_flight == 0:
                 entry.reporting = False
                 revision.silent_since = now
-                del reporting[revision.key]
-        self._autoscaling.report("gateway", now, keys, loads)
+                del reporting[key]
 
     def _tick(self, now: float) -> None:
         self.observed.ticks += 1
