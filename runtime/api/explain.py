@@ -28,7 +28,7 @@ class Points(Protocol):
 
     @property
     def load(self) -> Iterable[float]:
-        """The metric summed over all replicas."""
+        """The metric over the short window, summed over all replicas."""
         ...
 
     @property
@@ -53,8 +53,8 @@ class Decisions(Protocol):
         """Those that brought something new, oldest first."""
         ...
 
-    def series(self, key: str) -> Points | None:
-        """Load, want and ready over time."""
+    def series(self, key: str) -> Points:
+        """Load, want and ready over time, of a revision that is known."""
         ...
 
     def settings(self, key: str) -> RevisionSettings | None:
@@ -204,9 +204,7 @@ def _since(begin: float, history: Sequence[Decision]) -> tuple[Decision, ...]:
     return (*before[-1:], *history[len(before) :])
 
 
-def _points(series: Points | None) -> list[Point]:
-    if series is None:
-        return []
+def _points(series: Points) -> list[Point]:
     rows = zip(series.times, series.load, series.want, series.ready, strict=True)
     return [
         Point(

@@ -36,7 +36,7 @@ class Point(NamedTuple):
 
     at: float
     load: float | None
-    """The metric summed over all replicas; None when unknown."""
+    """The metric over the short window, summed over all replicas; None when unknown."""
     want: int | None
     ready: int
 

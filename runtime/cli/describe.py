@@ -10,9 +10,11 @@ import click
 
 from upwell.functions.errors import UpwellError
 from upwell.runtime.api.client import Client
+from upwell.runtime.api.explanation import Explained
 from upwell.runtime.cli.named import Named, named_objects
 from upwell.runtime.cli.options import complete_kind, complete_name, namespace_option, with_client
 from upwell.runtime.cli.output import as_yaml
+from upwell.runtime.cli.reasons import headline
 from upwell.runtime.cli.table import age, duration, table
 from upwell.runtime.clock import SystemClock
 from upwell.runtime.cluster.kinds import REVISION, SERVICE
@@ -39,7 +41,7 @@ INDENT: Final = "  "
 def describe(client: Client, kind: str, names: tuple[str, ...], namespace: str | None) -> None:
     """Tell what there is to know about an object.
 
-    Of a service: its conditions, revisions, traffic, replicas and what it printed last.
+    Of a service: its conditions, revisions, traffic, why it has its replicas, these, and what it printed last.
     """
     now = SystemClock().now()
     for index, named in enumerate(named_objects(kind, names, namespace)):
@@ -137,8 +139,19 @@ def _service(client: Client, manifest: Mapping[str, Any], now: float) -> Iterato
     yield from _section("Traffic", ["PERCENT", "REVISION", "TAG"], rows)
     rows = [_revision_row(each, len(replicas[each["metadata"]["name"]]), now) for each in revisions]
     yield from _section("Revisions", ["NAME", "READY", "REASON", "REPLICAS", "AGE"], rows)
+    yield from _scaling(client, namespace, name, SERVICE)
     yield from _replicas([one for each in replicas.values() for one in each], now)
     yield from _last_lines(client, namespace, name, None)
+
+
+def _scaling(client: Client, namespace: str, name: str, kind: str) -> Iterator[str]:
+    """Why there are as many replicas as there are, as `explain` begins."""
+    try:
+        told = Explained.from_json(client.explain(namespace, name, kind=kind, since=0.0))
+    except UpwellError:
+        return  # nothing was decided yet
+    yield "Scaling:"
+    yield from (f"{INDENT}{headline(each, told.now)}" for each in told.revisions)
 
 
 def _revision_row(revision: Mapping[str, Any], replicas: int, now: float) -> list[str]:
@@ -152,6 +165,7 @@ def _revision(client: Client, manifest: Mapping[str, Any], now: float) -> Iterat
     metadata = manifest["metadata"]
     service = metadata.get("labels", {}).get(SERVICE_LABEL)
     yield from _conditions(manifest, now)
+    yield from _scaling(client, metadata["namespace"], metadata["name"], REVISION)
     yield from _replicas(client.replicas(metadata["namespace"], metadata["name"]), now)
     if service is not None:
         yield from _last_lines(client, metadata["namespace"], service, metadata["name"])

@@ -135,6 +135,13 @@ def test_then_whether_requests_pass_the_activator_in_numbers(interface: Served) 
     )
 
 
+def test_describe_begins_as_explain_does(interface: Served) -> None:
+    first = lines(interface, decided(Inputs(140.0, 140.0, 3)))[0]
+    shell = Shell(interface.directory, interface.directory)
+    for kind, name in (("ksvc", "hello"), ("rev", "hello-00001")):
+        assert section(shell.fine("describe", kind, name).splitlines(), "Scaling:") == [first]
+
+
 @pytest.mark.parametrize(
     ("burst", "said"),
     [

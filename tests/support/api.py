@@ -71,8 +71,8 @@ class KeptDecisions:
     def history(self, key: str) -> Sequence[Decision]:
         return self.decisions.get(key, [])
 
-    def series(self, key: str) -> KeptPoints | None:
-        return self.points.get(key)
+    def series(self, key: str) -> KeptPoints:
+        return self.points.get(key, KeptPoints())
 
     def settings(self, key: str) -> RevisionSettings | None:
         return self.under.get(key, RevisionSettings())
