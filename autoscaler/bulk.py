@@ -8,7 +8,7 @@ alone, and for ticks: pokes and further metrics go one by one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -39,23 +39,29 @@ from upwell.autoscaler.window import MaxWindow
 
 Codes = npt.NDArray[np.uint8]
 _Number = TypeVar("_Number", np.int64, np.float64, np.uint8)
-Table = npt.NDArray[np.void]
+Table = Mapping[str, npt.NDArray[Any]]
 
 _MICROSECONDS = 1_000_000
-_FLOATS = (
-    *("target_value", "total_value", "target_burst_capacity", "max_scale_up_rate", "max_scale_down_rate"),
-    *("panic_threshold", "stable_window", "scale_to_zero_grace_period", "scale_to_zero_pod_retention_period"),
-    "activator_capacity",
-)
-_COUNTS = ("panic_window", "initial_scale", "activation_scale", "min_scale")
-_FLAGS = ("reachable", "enable_scale_to_zero")
+_SETTINGS = {
+    **dict.fromkeys(("target_value", "total_value", "target_burst_capacity", "activator_capacity"), 0.0),
+    **dict.fromkeys(("max_scale_up_rate", "max_scale_down_rate", "panic_threshold", "stable_window"), 0.0),
+    **dict.fromkeys(("scale_to_zero_grace_period", "scale_to_zero_pod_retention_period"), 0.0),
+    **dict.fromkeys(("panic_window", "initial_scale", "activation_scale", "min_scale"), 0),
+    **dict.fromkeys(("reachable", "enable_scale_to_zero"), False),
+}
 # What follows from the settings alone.
-_MORE_FLOATS = ("longest_activation",)
-_MORE_COUNTS = ("most", "needed", "needed_at_first")
-_MORE_FLAGS = ("limited",)
-_STATE_FLOATS = ("panic_since", "since", "proxying_since")
-_STATE_COUNTS = ("max_panic_replicas", "excess_burst_capacity")
-_STATE_FLAGS = ("initialized", "timed_out", "activator_answers", "has_delay")
+_FURTHER_SETTINGS = {
+    "longest_activation": 0.0,
+    **dict.fromkeys(("metric", "most", "needed", "needed_at_first"), 0),
+    "limited": False,
+}
+_STATE = {
+    **dict.fromkeys(("panic_since", "proxying_since"), np.nan),
+    "since": 0.0,
+    **dict.fromkeys(("max_panic_replicas", "excess_burst_capacity", "status"), 0),
+    **dict.fromkeys(("initialized", "timed_out", "has_delay"), False),
+    "activator_answers": True,
+}
 _STORED = (
     *("panic_since", "max_panic_replicas", "excess_burst_capacity"),
     *("status", "since", "initialized", "timed_out"),
@@ -78,18 +84,6 @@ _FOUND_INACTIVE, _ACTIVATOR_NOT_IN_PATH = bit(Bound.FOUND_INACTIVE), bit(Bound.A
 _GRACE_PERIOD, _RETENTION_PERIOD = bit(Bound.GRACE_PERIOD), bit(Bound.RETENTION_PERIOD)
 
 
-def _columns(
-    floats: tuple[str, ...], counts: tuple[str, ...], flags: tuple[str, ...], code: str
-) -> np.dtype[np.void]:
-    kinds = ((floats, "f8"), (counts, "i8"), (flags, "?"), ((code,), "u1"))
-    return np.dtype([(name, kind) for names, kind in kinds for name in names])
-
-
-_NEW_STATE = np.zeros((), _columns(_STATE_FLOATS, _STATE_COUNTS, _STATE_FLAGS, "status"))
-_NEW_STATE["panic_since"] = _NEW_STATE["proxying_since"] = np.nan
-_NEW_STATE["activator_answers"] = True
-
-
 class BulkInputs(NamedTuple):
     """What is known of n revisions at one moment; as `Inputs`, each field of shape (n,)."""
 
@@ -101,42 +95,66 @@ class BulkInputs(NamedTuple):
     """Places in `records.MISSING`, so 0 where demand is known."""
 
 
+class _Columns:
+    """Columns of equal length that grow; what was not written holds the column's default, which tells its type."""
+
+    def __init__(self, defaults: Mapping[str, float | int | bool]) -> None:
+        self._defaults = defaults
+        self.columns: dict[str, npt.NDArray[Any]] = {
+            name: np.full(0, default) for name, default in defaults.items()
+        }
+
+    def write(self, row: int, values: Mapping[str, float | int | bool]) -> None:
+        for name, column in self.columns.items():
+            self.columns[name] = column = grown(column, row, self._defaults[name])
+            if name in values:
+                column[row] = values[name]
+
+    def read(self, row: int) -> dict[str, Any]:
+        return {name: column[row].item() for name, column in self.columns.items()}
+
+    def of(self, rows: IntArray) -> Table:
+        return {name: column[rows] for name, column in self.columns.items()}
+
+    def clear(self, row: int) -> None:
+        self.write(row, self._defaults)
+
+
 class SettingsColumns:
     """What `decide` needs of the settings of each row; grows itself."""
 
     def __init__(self) -> None:
-        dtype = _columns((*_FLOATS, *_MORE_FLOATS), (*_COUNTS, *_MORE_COUNTS), (*_FLAGS, *_MORE_FLAGS), "metric")
-        self._table = np.zeros(0, dtype)
+        self._columns = _Columns(_SETTINGS | _FURTHER_SETTINGS)
 
     def set(self, row: int, settings: RevisionSettings) -> None:
         """Hold `settings` for a row from now on; their metric is one of `records.METRICS`."""
-        self._table = grown(self._table, row, 0)
-        record = self._table[row]
-        for name in (*_FLOATS, *_COUNTS, *_FLAGS):
-            record[name] = getattr(settings, name)
-        record["metric"] = METRICS.index(settings.metric)
-        record["longest_activation"] = settings.progress_deadline + ACTIVATION_MARGIN
-        record["most"] = maximum(settings)
-        record["limited"] = record["most"] != settings.max_scale
-        record["needed"] = needed(settings, initialized=True)
-        record["needed_at_first"] = needed(settings, initialized=False)
+        most = maximum(settings)
+        further = {
+            "longest_activation": settings.progress_deadline + ACTIVATION_MARGIN,
+            "metric": METRICS.index(settings.metric),
+            "most": most,
+            "limited": most != settings.max_scale,
+            "needed": needed(settings, initialized=True),
+            "needed_at_first": needed(settings, initialized=False),
+        }
+        self._columns.write(row, {name: getattr(settings, name) for name in _SETTINGS} | further)
 
     def of(self, rows: IntArray) -> Table:
-        """The settings of `rows`, a structured array of RevisionSettings' names and what follows from them."""
-        return self._table[rows]
+        """The settings of `rows` by RevisionSettings' names, and what follows from them."""
+        return self._columns.of(rows)
 
 
 class StateColumns:
     """State, activity and request path of each row; grows itself."""
 
     def __init__(self) -> None:
-        self._table = np.zeros(0, _NEW_STATE.dtype)
+        self._columns = _Columns(_STATE)
         self._delays: dict[int, MaxWindow] = {}
         self._memories: dict[int, object] = {}
 
     def get(self, row: int) -> tuple[State, Activity, RequestPath]:
         """What a row was set to, or came to by `store`."""
-        values: dict[str, Any] = dict(zip(self._table.dtype.names or (), self._table[row].tolist(), strict=True))
+        values = self._columns.read(row)
         state = State(
             or_none(values["panic_since"]),
             values["max_panic_replicas"],
@@ -151,16 +169,17 @@ class StateColumns:
 
     def set(self, row: int, state: State, activity: Activity, path: RequestPath | None = None) -> None:
         """Set a row; without a path that stays as it was, `RequestPath()` in a row that is new or was cleared."""
-        self._table = grown(self._table, row, _NEW_STATE)
-        record = self._table[row]
-        record["panic_since"] = nan_for_none(state.panic_since)
-        record["max_panic_replicas"] = state.max_panic_replicas
-        record["excess_burst_capacity"] = state.excess_burst_capacity
-        record["status"] = STATUSES.index(activity.status)
-        record["since"] = activity.since
-        record["initialized"] = activity.initialized
-        record["timed_out"] = activity.timed_out
-        record["has_delay"] = state.delay is not None
+        values = {
+            "panic_since": nan_for_none(state.panic_since),
+            "max_panic_replicas": state.max_panic_replicas,
+            "excess_burst_capacity": state.excess_burst_capacity,
+            "has_delay": state.delay is not None,
+            "status": STATUSES.index(activity.status),
+            "since": activity.since,
+            "initialized": activity.initialized,
+            "timed_out": activity.timed_out,
+        }
+        self._columns.write(row, values)
         _keep(self._delays, row, state.delay)
         _keep(self._memories, row, state.memory)
         if path is not None:
@@ -168,14 +187,12 @@ class StateColumns:
 
     def set_path(self, row: int, path: RequestPath) -> None:
         """Set how requests reach a row's revision."""
-        self._table = grown(self._table, row, _NEW_STATE)
-        self._table[row]["activator_answers"] = path.activator_answers
-        self._table[row]["proxying_since"] = nan_for_none(path.proxying_since)
+        proxying_since = nan_for_none(path.proxying_since)
+        self._columns.write(row, {"activator_answers": path.activator_answers, "proxying_since": proxying_since})
 
     def clear(self, row: int) -> None:
         """Forget a row, so that its number can be given to another revision."""
-        if row < len(self._table):
-            self._table[row] = _NEW_STATE
+        self._columns.clear(row)
         self._delays.pop(row, None)
         self._memories.pop(row, None)
 
@@ -184,13 +201,13 @@ class StateColumns:
         return self._delays.get(row)
 
     def of(self, rows: IntArray) -> Table:
-        """State, activity and path of `rows`, a structured array of these types' names."""
-        return self._table[rows]
+        """State, activity and path of `rows` by the names of their types' fields."""
+        return self._columns.of(rows)
 
     def store(self, rows: IntArray, records: Records) -> None:
         """Take over the next state and activity from decisions of `decide`. Rows are unique."""
         for name in _STORED:
-            self._table[name][rows] = records[name]
+            self._columns.columns[name][rows] = records[name]
         for index in np.flatnonzero(records["put_off"]).tolist():
             row, record = int(rows[index]), records[index]
             self._delays[row] = self._delays[row].record(float(record["at"]), int(record["undelayed"]))
@@ -335,13 +352,12 @@ def _bound(records: Records, given: Table, state: Table, now: FloatArray) -> Non
     """What stands around the wish, as `bounds.bound` has it for ticks."""
     overdue = now > state["since"] + given["longest_activation"]
     scale, reasons = _within(records, given, state, overdue)
-    wanted, check = scale.copy(), np.full(len(scale), np.nan)
-    zero = np.flatnonzero(scale == 0)
-    if len(zero):
-        scale[zero], wanted[zero], reason, check[zero] = _toward_zero(
-            given[zero], state[zero], overdue[zero], now[zero]
-        )
-        reasons[zero] |= reason
+    wanted, check = scale, np.full(len(scale), np.nan)
+    zero = scale == 0
+    if zero.any():
+        least, known, reason, again = _toward_zero(given, state, overdue, now)
+        scale, wanted = np.where(zero, least, scale), np.where(zero, known, wanted)
+        reasons, check = reasons | np.where(zero, reason, 0), np.where(zero, again, check)
     records["scale"], records["wanted"] = scale, wanted
     records["bounds"], records["next_check"] = reasons, check
     _follow(records, given, state, wanted, now)

@@ -238,7 +238,8 @@ class Histories:
     def _differ(self, rows: IntArray, words: Words) -> BoolArray:
         """Which outcomes differ from the last kept, bindings aside."""
         differ: BoolArray = (self._outcomes[rows] != words[:, :_OUTCOME_WORDS]).any(axis=1)
-        return differ | (self._kept[rows] == 0)
+        differ |= self._kept[rows] == 0
+        return differ
 
     def _binding(self, row: int) -> str:
         latest = self._details.get(row, {}).get(int(self._kept[row]) - 1)
