@@ -179,7 +179,7 @@ def _explanation(
     if latest is None or settings is None:
         return None
     metadata = revision["metadata"]
-    points = _points(engine.series(key))
+    points, starts = _points(engine.series(key)), autoscaler.starts(key)
     return Explanation(
         namespace=metadata["namespace"],
         revision=metadata["name"],
@@ -189,11 +189,9 @@ def _explanation(
         latest=latest,
         outlook=outlook(settings, latest),
         history=_since(begin, engine.history(key)),
-        ready_since=_ready_since(latest.ready, points),
+        ready_since=_ready_since(latest.ready, points, starts),
         series=tuple(each for each in points if each.at >= begin),
-        starts=tuple(
-            ReplicaStart(each.ready_at, each.seconds) for each in autoscaler.starts(key) if each.ready_at >= begin
-        ),
+        starts=tuple(ReplicaStart(each.ready_at, each.seconds) for each in starts if each.ready_at >= begin),
         notes=tuple(each.message for each in (find(revision, SCALING_AS_DECLARED),) if each and each.message),
     )
 
@@ -217,13 +215,17 @@ def _points(series: Points) -> list[Point]:
     ]
 
 
-def _ready_since(ready: int, points: Sequence[Point]) -> float | None:
-    """From when on as many were ready as now; None when it was so all along, or is so only now."""
-    since = None
+def _ready_since(ready: int, points: Sequence[Point], starts: Sequence[Started]) -> float | None:
+    """From when on as many were ready as now; None when it was so all along, or is so only now.
+
+    The points of a series are seconds apart; what started between two of them did so before the later one.
+    """
+    first = None
     for each in reversed(points):
         if each.ready != ready:
-            return since
-        since = each.at
+            between = (one.ready_at for one in starts if first is not None and each.at < one.ready_at <= first)
+            return max(between, default=first)
+        first = each.at
     return None
 
 

@@ -128,9 +128,11 @@ def _shaped(latest: Decision, outlook: Outlook | None, now: float) -> Iterator[s
     if latest.stable_clamp is not Clamp.NONE:
         yield _RATES[latest.stable_clamp].format(want=latest.stable_want)
     if latest.panic in (Panic.ENTERED, Panic.RENEWED):
+        poked = latest.in_flight == latest.panic_value
+        demand = "at once" if poked else f"over {latest.panic_window:g} s"
         yield (
-            f"{amount(latest.panic_value)} over {latest.panic_window:g} s ask for {latest.panic_raw},"
-            f" {latest.panic_threshold:g} or more times what is ready: panic, which holds {latest.undelayed}"
+            f"{amount(latest.panic_value)} {demand} ask for {latest.panic_raw}, {latest.panic_threshold:g} or more"
+            f" times what is ready: panic, which holds {latest.undelayed}"
         )
     elif latest.panic is Panic.HELD:
         yield f"panic holds {latest.undelayed}{moments.get(Turn.PANIC_ENDS, '')}"
@@ -162,8 +164,10 @@ def reason(decision: Decision, settings: RevisionSettings, now: float) -> str:
 def _asking(decision: Decision) -> Iterator[str]:
     if decision.binding:
         yield f"{decision.binding} asks for the most"
+    elif decision.panic in (Panic.ENTERED, Panic.RENEWED):
+        return  # which says what asked for it
     elif decision.in_flight is not None:
-        yield f"{decision.in_flight:g} in flight ask for {decision.panic_raw}"
+        yield f"{decision.in_flight:g} at once ask for {decision.panic_raw}"
     elif decision.stable_window == 0:
         yield f"{decision.metric} asks for {decision.stable_raw or 'none'}"
     elif not decision.panicking:

@@ -119,9 +119,10 @@ def test_the_first_sentence_says_how_many_and_why(interface: Served) -> None:
     for at, ready in ((NOON - 60, 2), (NOON - 40, 3), (NOON - 2, 3)):
         points.add(at, 140.0, 3, ready)
     interface.platform.autoscaler.points[KEY] = points
+    interface.platform.autoscaler.started[KEY] = [ReplicaStart(NOON - each, 0.01) for each in (90, 41, 20)]
     printed = lines(interface, decided(Inputs(140.0, 140.0, 3), state=panicking(3, NOON - 30)))
     assert printed[0] == (
-        "hello-00001 has 3 replicas since 11:59:20: 140 requests in flight on average over 60 s ask for 2,"
+        "hello-00001 has 3 replicas since 11:59:19: 140 requests in flight on average over 60 s ask for 2,"
         " panic holds 3 until 12:00:30."
     )
 
@@ -307,6 +308,13 @@ def test_what_is_not_there_and_what_was_not_decided_are_errors(interface: Served
 async def _condition(interface: Served, condition: dict[str, str]) -> None:
     manifest = revision("hello-00001", conditions=[condition])
     await interface.platform.objects.update_status(manifest)
+
+
+def test_a_poke_that_panics_says_so_once(interface: Served) -> None:
+    poked = decided(Inputs(0.0, 0.0, 1, in_flight=300.0))
+    assert section(lines(interface, poked), "Decisions:")[1].split(maxsplit=6)[-1] == (
+        "300 at once ask for 5, 2 or more times what is ready: panic, which holds 5"
+    )
 
 
 @pytest.mark.parametrize(
