@@ -174,8 +174,7 @@ class WindowBank:
         held = len(self.newest)
         if slot < held:
             return
-        more = max(_FEWEST_SLOTS, 2 * held, slot + 1) - held
-        # Of the new rooms only those that are written to take memory.
+        more = max(_FEWEST_SLOTS, held // 4, slot + 1 - held)
         buckets = np.zeros((self._size, held + more))
         buckets[:, :held] = self._buckets
         self._buckets = buckets

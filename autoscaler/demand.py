@@ -23,8 +23,9 @@ from enum import StrEnum
 
 import numpy as np
 
-from upwell.autoscaler.annotations import RPS, WEIGHTED_EXPONENTIAL
+from upwell.autoscaler.annotations import WEIGHTED_EXPONENTIAL
 from upwell.autoscaler.bank import NEVER, BoolArray, FloatArray, IntArray, WindowBank
+from upwell.autoscaler.metric_targets import RPS
 from upwell.autoscaler.reporters import BatchReporterState, ReporterState
 from upwell.autoscaler.spec import RevisionSettings
 from upwell.autoscaler.stats import Report, ReportBatch
@@ -173,7 +174,7 @@ class Demands:
         held = len(self._group)
         if row < held:
             return
-        more = max(_FEWEST_ROWS, 2 * held, row + 1) - held
+        more = max(_FEWEST_ROWS, held // 4, row + 1 - held)
         self._group = np.concatenate((self._group, np.full(more, _NO_GROUP)))
         self._slot = np.concatenate((self._slot, np.zeros(more, dtype=np.int64)))
         self._window = np.concatenate((self._window, np.zeros(more)))
@@ -201,8 +202,8 @@ class Demands:
         self._heard[row] = now
         self._turn(now)
         if self._rps.item(row):
-            # Requests without a span still arrived: they all count for the second in which it lies.
-            span = span or JITTER
+            # Requests of no span, or of next to none, still arrived: they count for where it lies.
+            span = max(span, JITTER)
             rate = (report.request_count - report.proxied_request_count) / span
         else:
             rate = max(0.0, report.average_concurrency - report.average_proxied_concurrency)
@@ -273,7 +274,7 @@ class Demands:
         if counted.any():
             counts = np.asarray(batch.request_count, dtype=np.float64)[chosen]
             requests = counts - np.asarray(batch.proxied_request_count, dtype=np.float64)[chosen]
-            spans = np.where(counted & (spans == 0.0), JITTER, spans)
+            spans = np.where(counted, np.maximum(spans, JITTER), spans)
             np.divide(requests, spans, out=rates, where=counted)
         return rates, spans
 
@@ -501,7 +502,7 @@ class Demand:
         if self.rps:
             # Requests without a span still arrived: they all count for the second in which it lies.
             requests = report.request_count - report.proxied_request_count
-            span = span or JITTER
+            span = max(span, JITTER)
             rate = requests / span
         else:
             rate = max(0.0, report.average_concurrency - report.average_proxied_concurrency)
