@@ -1,13 +1,13 @@
 """What a revision may be scaled by: the class that decides, and where its further metrics are read.
 
-Both are interfaces. The engine knows the KPA on requests by heart and decides it in bulk; every other class is asked
-one revision at a time, so that a forecast, a schedule or a class of somebody's own is a class here and no change
-there.
+Both are interfaces. The engine knows the KPA on requests by heart and decides it in bulk; every other class is
+asked one revision at a time, so that a forecast, a schedule or a class of somebody's own is a class here and no
+change there.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from upwell.autoscaler.decision import Decision, Inputs, Missing, Reading, State
 from upwell.autoscaler.spec import MetricTarget, RevisionSettings
@@ -42,3 +42,6 @@ class NoSignals:
     def read(self, revision: str, metric: MetricTarget, now: float) -> Reading:
         """Nothing."""
         return Reading(missing=Missing.METRICS_FAILED)
+
+
+NO_SIGNALS: Final = NoSignals()

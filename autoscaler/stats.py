@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -206,6 +206,12 @@ class ReportBatch:
     average_proxied_concurrency: Numbers
     request_count: Numbers
     proxied_request_count: Numbers
+
+    @classmethod
+    def of(cls, reporter: str, sequence: int, ended: float, seen: Mapping[str, RequestAverages]) -> ReportBatch:
+        """The batch of what `reporter` saw of each revision up to `ended`."""
+        average, proxied_average, count, proxied_count, spans = zip(*seen.values(), strict=True)
+        return cls(reporter, sequence, ended, tuple(seen), spans, average, proxied_average, count, proxied_count)
 
     def encode(self) -> bytes:
         """One line of compact JSON, without the newline; `decode` reads up to `MAX_BATCH_ROWS` rows."""

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
-from typing import Final
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
+from upwell.autoscaler.classes import NO_SIGNALS, SignalReader
 from upwell.autoscaler.decision import Decision
 from upwell.autoscaler.engine import Engine
+from upwell.autoscaler.saved import SavedRevision
 from upwell.autoscaler.spec import AutoscalerConfig
-from upwell.autoscaler.stats import Report
+from upwell.autoscaler.stats import Report, ReportBatch
 from upwell.runtime.clock import Clock
 from upwell.runtime.cluster.interface import (
     Cluster,
@@ -32,6 +36,9 @@ TICK_SECONDS: Final = 2.0
 REPORTS_SECONDS: Final = 0.2
 """After a whole second, by when the reports of that second have come."""
 
+STARTS: Final = 64
+"""Starts of replicas that are remembered of a revision, for plots."""
+
 _log = logging.getLogger("upwell.autoscaler")
 
 
@@ -40,8 +47,21 @@ def burst_threshold(config: AutoscalerConfig, revision: Manifest) -> int:
     return max(1, int(revision_settings(config, revision).total_value))
 
 
+class Start(NamedTuple):
+    """A replica that came up."""
+
+    ready_at: float
+    """Unix seconds."""
+    seconds: float
+    """From the decision to start it."""
+
+
 class AutoscalerLoop:
-    """Scales every revision of one cluster. Implements the gateway's `Autoscaling` and `ClusterObserver`."""
+    """Scales every revision of one cluster. Implements the gateway's `Autoscaling` and `ClusterObserver`.
+
+    `signals` is where metrics besides requests are read, `saved` what an autoscaler before this one wrote down,
+    and `decided` is told each decision whose outcome or reason is new, before it is acted on.
+    """
 
     def __init__(
         self,
@@ -50,13 +70,17 @@ class AutoscalerLoop:
         clock: Clock,
         *,
         decided: Callable[[Decision], None] = lambda decision: None,
+        signals: SignalReader = NO_SIGNALS,
+        saved: Mapping[str, SavedRevision] = MappingProxyType({}),
     ) -> None:
         self.config = config
         """Holds for a revision from when it is next told of."""
-        self.engine = Engine()
+        self.engine = Engine(signals=signals)
         self._cluster = cluster
         self._clock = clock
         self._decided = decided
+        self._saved = dict(saved)
+        self._starts: dict[str, deque[Start]] = {}
 
     # Told by the control plane
 
@@ -68,11 +92,13 @@ class AutoscalerLoop:
             self._clock.now(),
             ready=self._ready(revision),
             initialized=is_true(manifest, SCALE_TARGET_INITIALIZED),
+            saved=self._saved.pop(revision, None),
         )
 
     def remove_revision(self, revision: str) -> None:
         """Forget a revision."""
         self.engine.remove_revision(revision)
+        self._starts.pop(revision, None)
 
     # Told by gateways and replicas
 
@@ -80,10 +106,15 @@ class AutoscalerLoop:
         """Take the load of one revision over a span; of a revision that is not known, nothing."""
         self.engine.report(report, self._clock.now())
 
+    def report_batch(self, batch: ReportBatch) -> None:
+        """Take the load of many revisions from one reporter."""
+        self.engine.report_batch(batch, self._clock.now())
+
     def poke(self, revision: str, in_flight: int) -> None:
         """Decide at once for a revision whose load exceeds what is ready."""
         decision = self.engine.poke(revision, in_flight, self._clock.now())
         if decision is not None:
+            self._decided(decision)
             self._act(decision)
 
     # Told by the cluster
@@ -93,6 +124,9 @@ class AutoscalerLoop:
         replicas = self._cluster.replicas(replica.revision)
         starting = sum(r.state is ReplicaState.STARTING for r in replicas)
         self.engine.observe(replica.revision, ready=self._ready(replica.revision), starting=starting)
+        if replica.state is ReplicaState.READY and replica.ready_at is not None:
+            starts = self._starts.setdefault(replica.revision, deque(maxlen=STARTS))
+            starts.append(Start(replica.ready_at, replica.ready_at - replica.started_at))
 
     def replica_exited(self, exit: Exit) -> None:
         """The count was taken when the replica was gone."""
@@ -110,17 +144,23 @@ class AutoscalerLoop:
 
     def tick(self) -> None:
         """Decide for every revision and act on what changed."""
-        self._act_on(self.engine.tick(self._clock.now()))
+        tick = self.engine.tick(self._clock.now())
+        for decision in tick.news():
+            self._try(self._decided, decision)
+        for decision in tick.to_scale():
+            self._try(self._act, decision)
 
-    def _act_on(self, decisions: Iterable[Decision]) -> None:
-        for decision in decisions:
-            try:
-                self._act(decision)
-            except Exception:  # one revision's trouble must not stop the others
-                _log.exception("could not scale", extra={"revision": decision.revision})
+    def starts(self, revision: str) -> Sequence[Start]:
+        """The latest replicas of a revision that came up, oldest first."""
+        return tuple(self._starts.get(revision, ()))
+
+    def _try(self, act: Callable[[Decision], None], decision: Decision) -> None:
+        try:
+            act(decision)
+        except Exception:  # one revision's trouble must not stop the others
+            _log.exception("could not scale", extra={"revision": decision.revision})
 
     def _act(self, decision: Decision) -> None:
-        self._decided(decision)
         if decision.scale is not None:
             self._cluster.scale(decision.revision, decision.scale, reason=decision.sentence())
 

@@ -12,7 +12,7 @@ import logging
 import random
 from typing import Protocol
 
-from upwell.autoscaler.stats import Report, Reporter, RequestStats
+from upwell.autoscaler.stats import ReportBatch, RequestStats
 from upwell.runtime.clock import Clock
 from upwell.runtime.cluster.interface import Exit, Replica, ReplicaState, StartFailure
 from upwell.runtime.gateway.access_log import AccessLog
@@ -32,8 +32,8 @@ _log = logging.getLogger("upwell.gateway")
 class Autoscaling(Protocol):
     """What the gateway tells the autoscaler."""
 
-    def report(self, report: Report) -> None:
-        """The load of one revision over a span."""
+    def report_batch(self, batch: ReportBatch) -> None:
+        """The load of every revision that has any."""
         ...
 
     def poke(self, revision: str, in_flight: int) -> None:
@@ -56,12 +56,11 @@ class ReplicaSource(Protocol):
 class RevisionEntry:
     """All that the gateway keeps of one revision."""
 
-    __slots__ = ("activator", "counters", "poke_above", "reporter", "reporting", "stats")
+    __slots__ = ("activator", "counters", "poke_above", "reporting", "stats")
 
-    def __init__(self, activator: Activator, reporter: Reporter) -> None:
+    def __init__(self, activator: Activator, stats: RequestStats) -> None:
         self.activator = activator
-        self.reporter = reporter
-        self.stats: RequestStats = reporter.stats
+        self.stats = stats
         self.counters = CallCounters()
         self.poke_above = 0
         self.reporting = False
@@ -102,6 +101,7 @@ class Gateway:
         self._http = http
         self._cluster = cluster
         self._reporting: dict[str, RevisionEntry] = {}
+        self._batches = 0
         self._pools: dict[str, UpstreamPool] = {}
 
     def __repr__(self) -> str:
@@ -201,8 +201,8 @@ class Gateway:
         """Serve this revision from now on, or under these limits."""
         entry = self.revisions.get(revision)
         if entry is None:
-            reporter = Reporter(revision, self._name, self.clock.now())
-            entry = self.revisions[revision] = RevisionEntry(Activator(revision, limits), reporter)
+            stats = RequestStats(self.clock.now())
+            entry = self.revisions[revision] = RevisionEntry(Activator(revision, limits), stats)
             for replica in self._cluster.replicas(revision):
                 self.replica_changed(replica)
         entry.activator.limits = limits
@@ -281,13 +281,18 @@ class Gateway:
 
     def report_load(self) -> None:
         """Report every revision with traffic, and zero once when it has ended."""
+        if not self._reporting:
+            return
         now = self.clock.now()
-        for revision, entry in list(self._reporting.items()):
-            report = entry.reporter.report(now)
-            self._autoscaling.report(report)
-            if entry.stats.in_flight <= entry.ready_capacity:
+        seen = {revision: entry.stats.report(now) for revision, entry in self._reporting.items()}
+        self._batches += 1
+        self._autoscaling.report_batch(ReportBatch.of(self._name, self._batches, now, seen))
+        for revision, averages in seen.items():
+            entry = self._reporting[revision]
+            in_flight = entry.stats.in_flight
+            if in_flight <= entry.ready_capacity:
                 entry.reset_poke()
-            if report.request_count == 0 and report.average_concurrency == 0 and entry.stats.in_flight == 0:
+            if averages.request_count == 0 and averages.average_concurrency == 0 and in_flight == 0:
                 entry.reporting = False
                 del self._reporting[revision]
 

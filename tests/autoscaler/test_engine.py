@@ -10,7 +10,8 @@ import pytest
 from upwell.autoscaler.bounds import RequestPath
 from upwell.autoscaler.decision import Bound, Decision, Missing, Panic, Status
 from upwell.autoscaler.demand import MAX_REPORTERS, Acceptance
-from upwell.autoscaler.engine import HISTORY, Engine
+from upwell.autoscaler.engine import Engine
+from upwell.autoscaler.records import HISTORY
 from upwell.autoscaler.spec import RevisionSettings
 from upwell.autoscaler.stats import Report, Reporter
 
@@ -443,7 +444,7 @@ def test_an_unknown_or_removed_revision_has_no_decision() -> None:
     world.engine.remove_revision(KEY)
     world.engine.remove_revision(KEY)
     world.engine.observe(KEY, ready=1)
-    assert world.engine.tick(world.now) == []
+    assert list(world.engine.tick(world.now)) == []
     assert world.engine.poke(KEY, 1, world.now) is None
     assert world.engine.latest(KEY) is None
     assert world.engine.history(KEY) == []

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from support.http import Backend, Peer, Script, Served, answering, backend, serving
-from upwell.autoscaler.stats import Report
+from upwell.autoscaler.stats import Report, ReportBatch
 from upwell.runtime.cluster.interface import Replica, ReplicaState, StartFailure
 from upwell.runtime.gateway.access_log import NoAccessLog
 from upwell.runtime.gateway.activator import Activator, RevisionLimits
@@ -38,8 +38,17 @@ class Recorded:
     replaced: list[str] = field(default_factory=list)
     running: list[Replica] = field(default_factory=list)
 
-    def report(self, report: Report) -> None:
-        self.reports.append(report)
+    def report_batch(self, batch: ReportBatch) -> None:
+        columns = (
+            batch.spans,
+            batch.average_concurrency,
+            batch.average_proxied_concurrency,
+            batch.request_count,
+            batch.proxied_request_count,
+        )
+        for revision, span, *load in zip(batch.revisions, *columns, strict=True):
+            began = batch.ended - span
+            self.reports.append(Report(revision, batch.reporter, batch.sequence, began, batch.ended, *load))
 
     def poke(self, revision: str, in_flight: int) -> None:
         self.pokes.append((revision, in_flight))
