@@ -367,6 +367,10 @@ class _Ring:
         words = np.zeros((self._points, 1), np.uint64) if slab == NO_SLAB else self._slabs.get(slab)
         return self._times[places], words[places].view(_POINT).reshape(-1)
 
+    def dropped(self, row: int) -> bool:
+        """Whether points of a row were noted that are no longer there."""
+        return row < len(self._first) and NONE < int(self._first[row]) < self._noted - self._points
+
     def clear(self, row: int) -> None:
         if row < len(self._slab):
             if self._slab[row] != NO_SLAB:
@@ -429,7 +433,7 @@ class SeriesColumns:
     def of(self, row: int) -> Series:
         """The series of a row, empty when nothing was noted."""
         times, points = self._fine.of(row)
-        if len(times):
+        if self._fine.dropped(row):
             minutes, greatest = self._coarse.of(row)
             before = minutes < times[0]
             times = np.concatenate((minutes[before], times))
