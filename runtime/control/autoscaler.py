@@ -114,7 +114,7 @@ class AutoscalerLoop:
         """Decide at once for a revision whose load exceeds what is ready."""
         decision = self.engine.poke(revision, in_flight, self._clock.now())
         if decision is not None:
-            self._decided(decision)
+            self._try(self._decided, decision)
             self._act(decision)
 
     # Told by the cluster
@@ -158,7 +158,7 @@ class AutoscalerLoop:
         try:
             act(decision)
         except Exception:  # one revision's trouble must not stop the others
-            _log.exception("could not scale", extra={"revision": decision.revision})
+            _log.exception("a decision could not be followed", extra={"revision": decision.revision})
 
     def _act(self, decision: Decision) -> None:
         if decision.scale is not None:
