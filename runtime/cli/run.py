@@ -48,7 +48,9 @@ Examples:
 
 @click.command(epilog=EXAMPLES)
 @click.argument("path", metavar="PATH[:callable]", shell_complete=complete_file)
-@settings_flags(UpSettings, only=("port", "host", "admin_port", "domains", "templates", "drain_seconds"))
+@settings_flags(
+    UpSettings, only=("port", "host", "admin_port", "domains", "templates", "drain_seconds", "prometheus")
+)
 @click.option("--reload", is_flag=True, help="Serve what is saved as a new revision.")
 @click.option(
     "--set",

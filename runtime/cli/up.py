@@ -70,7 +70,7 @@ async def _serve(settings: UpSettings, directory: DataDirectory, json_logs: bool
         sweep_logs([(each["namespace"], each["name"]) for each in services], directory)
         platform = Platform(
             settings,
-            PlatformState(directory.path, store, directory.logs, directory.environment),
+            PlatformState(directory.path, store, directory.logs, directory.environment, directory.autoscaler),
             clock,
             access_log=JsonAccessLog(clock, lines) if json_logs else TerminalAccessLog(lines, colour=colour),
             decided=console.decided,

@@ -3,7 +3,7 @@
 What is in it: `lock` is locked for as long as a platform uses the directory and names its process; `version` is
 the format of all the rest, and tells our directories from others; `mark` is a random text that every process of
 the platform's functions carries in its environment, beside the directory that it was made for. `objects.db`,
-`bundles`, `logs` and sockets are their owners'.
+`autoscaler.json`, `bundles`, `logs` and sockets are their owners'.
 
 A lock ends with its process, however that ends. Who gets it knows that the last platform is gone, and ends what
 still carries its mark: the function host, replicas, and whatever those have started, daemons included.
@@ -60,6 +60,11 @@ class DataDirectory:
     def logs(self) -> Path:
         """The folder of what functions print."""
         return self.path / "logs"
+
+    @property
+    def autoscaler(self) -> Path:
+        """The file of what the autoscaler remembers over a restart."""
+        return self.path / "autoscaler.json"
 
     @property
     def environment(self) -> Mapping[str, str]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from upwell.autoscaler.decision import Decision
 from upwell.functions.errors import AddressInUse, InvalidFunction, NotFound, Unavailable
@@ -26,6 +26,7 @@ from upwell.runtime.cluster.local import LocalCluster, LocalClusterSettings
 from upwell.runtime.cluster.logs import LogKeeper
 from upwell.runtime.cluster.memory import MemoryStore
 from upwell.runtime.cluster.metrics import ReplicaCollector
+from upwell.runtime.cluster.usage import UsageMeter
 from upwell.runtime.control.autoscaler import AutoscalerLoop, burst_threshold
 from upwell.runtime.control.conditions import READY, StatusCondition, find_for_generation
 from upwell.runtime.control.config import ConfigLayers, PlatformConfig, platform_config
@@ -34,7 +35,10 @@ from upwell.runtime.control.follow import Follower
 from upwell.runtime.control.images import read_mappings
 from upwell.runtime.control.metrics import AutoscalerCollector
 from upwell.runtime.control.planning import ServingSettings
+from upwell.runtime.control.prometheus import PrometheusServer, PrometheusSource
+from upwell.runtime.control.saved import StateKeeper, read_saved
 from upwell.runtime.control.serving import ServingController
+from upwell.runtime.control.signals import SignalBoard, SignalPoller, UsageSource
 from upwell.runtime.descriptors import raise_descriptor_limit
 from upwell.runtime.gateway.access_log import AccessLog
 from upwell.runtime.gateway.gateway import Gateway
@@ -86,6 +90,11 @@ class UpSettings:
         32, "Imported functions kept ready to fork, about 10 MB of private memory each.", least=1
     )
     drain_seconds: float = setting(10.0, "What requests under way get when the platform stops.", least=0)
+    prometheus: str = setting(
+        "",
+        "Address of the Prometheus that answers the queries which revisions are scaled by, such as"
+        " http://127.0.0.1:9091; without one they hold what they have.",
+    )
     show_errors: bool = setting(False, "Answer an exception with its traceback, which every caller then sees.")
     any_admin_port: bool = False
     """Take another where `admin_port` is in use."""
@@ -105,6 +114,8 @@ class PlatformState:
     """The folder of what functions print; None leaves it to the platform's own output."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables of functions' processes, besides the platform's own."""
+    autoscaler: Path | None = None
+    """The file of what the autoscaler remembers; None forgets it with the platform."""
 
 
 class Platform:
@@ -126,6 +137,7 @@ class Platform:
         self._layers = ConfigLayers(settings.domains, LOCAL_DEFAULTS, settings.autoscaler)
         config = platform_config({}, self._layers)
         images = read_mappings(settings.images, "--images", os.getcwd())
+        prometheus = PrometheusServer.parse(settings.prometheus, "--prometheus") if settings.prometheus else None
         self._cleanup = contextlib.ExitStack()
         sockets = self._cleanup.enter_context(socket_folder(state.directory))
         self.objects: ObjectStore = MemoryStore(clock) if state.objects is None else state.objects
@@ -142,7 +154,20 @@ class Platform:
             ),
         )
         self._applier = Applier(self.objects, bundles, self._layers, images)
-        self.autoscaler = AutoscalerLoop(config.autoscaler, self.cluster, clock, decided=decided)
+        self.signals = SignalBoard(clock)
+        self._pollers = {
+            "usage": SignalPoller(self.signals, UsageSource(self.cluster, UsageMeter().measure, clock), clock),
+            "prometheus": SignalPoller(self.signals, PrometheusSource(prometheus), clock),
+        }
+        self._saved = state.autoscaler
+        self.autoscaler = AutoscalerLoop(
+            config.autoscaler,
+            self.cluster,
+            clock,
+            decided=decided,
+            signals=self.signals,
+            saved=read_saved(state.autoscaler) if state.autoscaler is not None else {},
+        )
         self.gateway = Gateway(
             name=f"gateway-{os.getpid()}",
             clock=clock,
@@ -158,7 +183,7 @@ class Platform:
         collectors = (
             GatewayCollector(self.gateway),
             ReplicaCollector(self.cluster),
-            AutoscalerCollector(self.autoscaler.engine),
+            AutoscalerCollector(self.autoscaler.engine, self.cluster.replicas),
         )
         self.admin = AdminPage(collectors, clock)
         self._port = settings.port
@@ -223,8 +248,11 @@ class Platform:
             "follow": follower.run(),
             "config": ConfigMapFollower(self.objects, self._layers, config, configure).run(),
         }
+        loops |= {name: poller.run() for name, poller in self._pollers.items()}
         if self._logs is not None:
             loops["logs"] = LogKeeper(self._logs).run()
+        if self._saved is not None:
+            loops["saved"] = StateKeeper(self._saved, self._save).run()
         self._tasks = [asyncio.create_task(loop, name=name) for name, loop in loops.items()]
         programmed = asyncio.create_task(follower.is_programmed.wait(), name="programmed")
         done, _ = await asyncio.wait(
@@ -237,6 +265,9 @@ class Platform:
             raise Unavailable(
                 f"what is stored could not be read in {START_SECONDS:.0f} s", where=str(self.directory)
             )
+
+    def _save(self) -> Mapping[str, Any]:
+        return self.autoscaler.engine.save(self._clock.now())
 
     def _serving_settings(self, config: PlatformConfig) -> ServingSettings:
         return ServingSettings(config.domains, self.port, config.autoscaler)
