@@ -10,20 +10,24 @@ same replicas, with but one input changed. Pure.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from upwell.autoscaler import bounds, kpa
 from upwell.autoscaler.annotations import HPA
+from upwell.autoscaler.behavior import TOLERANCE
 from upwell.autoscaler.bounds import RequestPath
 from upwell.autoscaler.decision import Activity, Bound, Clamp, Decision, Inputs, SignalWant, Status
 from upwell.autoscaler.metric_targets import RESOURCES
+from upwell.autoscaler.replica_calculator import Tolerances
 from upwell.autoscaler.spec import RevisionSettings
 
 _MOST_STEPS: Final = 8
 """On the way to zero: there are fewer kinds of waits than this."""
+_RESOURCE: Final = Tolerances(TOLERANCE, TOLERANCE)
+_EXACT: Final = Tolerances(0.0, 0.0)
 _INSTANT: Final = 1e-6
 """Seconds; what ends with a window is over after it."""
 
@@ -61,6 +65,15 @@ class Threshold:
 
 
 @dataclass(frozen=True, slots=True)
+class SignalThreshold:
+    """The value of one of several metrics above which it asks for more replicas than are wanted now."""
+
+    metric: str
+    value: float
+    """In the target's unit, summed over all replicas when each of them was measured."""
+
+
+@dataclass(frozen=True, slots=True)
 class Moment:
     """A time (Unix seconds) from which the next decision is another, with the load as it is."""
 
@@ -84,16 +97,17 @@ class Outlook:
     """The load above which panic mode begins, or begins anew."""
     moments: tuple[Moment, ...] = ()
     """In the order of time."""
+    signals: tuple[SignalThreshold, ...] = ()
+    """Of the further metrics, and of all of a class that scales by what replicas use."""
 
 
 def outlook(settings: RevisionSettings, decision: Decision) -> Outlook | None:
     """What would change `decision`, which was made under `settings`.
 
-    None where that cannot be told: with demand unknown while something runs, and for a class whose wish does not
-    follow requests.
+    None where that cannot be told: with demand unknown while something runs.
     """
     if settings.autoscaler_class == HPA:
-        return None
+        return _of_use(settings, decision) if decision.valid else None
     if decision.ready + decision.starting == 0:
         return _from_nothing(settings, decision)
     if not decision.valid:
@@ -112,6 +126,33 @@ def _from_nothing(settings: RevisionSettings, decision: Decision) -> Outlook:
     )
 
 
+def _of_use(settings: RevisionSettings, decision: Decision) -> Outlook:
+    """Where each metric is a matter of its own, and what stood around the wish is what would stand there again."""
+    bounds, rules = decision.bounds, settings.behavior
+    tolerances = Tolerances(rules.scale_down.tolerance, rules.scale_up.tolerance)
+    return Outlook(
+        scale=decision.wanted or 0,
+        no_more=next((each for each in _CUTTING if each in bounds), None),
+        no_fewer=next((each for each in _HOLDING if each in bounds), None),
+        signals=_raising(
+            decision, decision.signals, Tolerances(rules.scale_down.tolerance, rules.scale_up.tolerance)
+        ),
+    )
+
+
+def _raising(
+    decision: Decision, signals: Sequence[SignalWant], tolerances: Tolerances
+) -> tuple[SignalThreshold, ...]:
+    """A metric raises once it comes to more targets than replicas are wanted; near to its target it asks for what
+    there is."""
+    scale, current = decision.wanted or 0, decision.ready + decision.starting
+    if current > scale:
+        least = min(float(scale), current * (1.0 - tolerances.down))
+    else:
+        least = max(float(scale), current * (1.0 + tolerances.up))
+    return tuple(SignalThreshold(each.metric, each.target * least) for each in signals)
+
+
 class _Look:
     """One decision, asked again and again."""
 
@@ -119,7 +160,8 @@ class _Look:
         self._settings = settings
         self._decision = decision
         self._others = [each for each in decision.signals if each.metric != decision.metric]
-        self._held = decision.ready + decision.starting if Bound.SIGNAL_MISSING in decision.bounds else 0
+        missing = any(each.missing is not None for each in self._others)
+        self._held = decision.ready + decision.starting if missing else 0
         self._scale = self._wanted(self._again())
 
     def outlook(self) -> Outlook:
@@ -137,7 +179,13 @@ class _Look:
             no_fewer=None if fewer or self._scale == 0 else self._reason_to_keep(by_stable(0.0)),
             panic=self._panic_above(panic),
             moments=self._moments(),
+            signals=self._signals(),
         )
+
+    def _signals(self) -> tuple[SignalThreshold, ...]:
+        use = [each for each in self._others if each.metric in RESOURCES]
+        rest = [each for each in self._others if each.metric not in RESOURCES]
+        return (*_raising(self._decision, use, _RESOURCE), *_raising(self._decision, rest, _EXACT))
 
     def _again(
         self, *, stable: float | None = None, panic: float | None = None, at: float | None = None
@@ -318,6 +366,15 @@ def _reason_at_least(idle: Decision) -> Reason | None:
     return next((bound for bound in idle.bounds if bound in _KEEPING), None)
 
 
+_CUTTING: Final = (Bound.MAX_SCALE_LIMIT, Bound.MAX_SCALE, Bound.SCALE_UP_POLICY)
+_HOLDING: Final = (
+    Bound.MIN_SCALE,
+    Bound.CLASS_KEEPS_ONE,
+    Bound.SIGNAL_MISSING,
+    Bound.STABILIZATION,
+    Bound.SCALE_DOWN_POLICY,
+    Bound.TOLERANCE,
+)
 _KEEPING: Final = frozenset(
     {
         Bound.SIGNAL_MISSING,

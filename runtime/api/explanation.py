@@ -23,7 +23,7 @@ from upwell.autoscaler.decision import (
     State,
     Status,
 )
-from upwell.autoscaler.outlook import Held, Moment, Outlook, Reason, Threshold, Turn
+from upwell.autoscaler.outlook import Held, Moment, Outlook, Reason, SignalThreshold, Threshold, Turn
 from upwell.autoscaler.path import intended
 from upwell.autoscaler.spec import RevisionSettings
 
@@ -190,6 +190,7 @@ def outlook_from_json(data: Mapping[str, Any]) -> Outlook:
         no_more=_or_none(reason, data["no_more"]),
         no_fewer=_or_none(reason, data["no_fewer"]),
         moments=tuple(Moment(seconds(each["at"]), Turn(each["turn"]), each["scale"]) for each in data["moments"]),
+        signals=tuple(SignalThreshold(**each) for each in data["signals"]),
         **thresholds,
     )
 

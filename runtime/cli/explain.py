@@ -96,18 +96,20 @@ def _metrics(told: Explanation) -> Iterator[str]:
     signals = told.latest.signals
     if not signals:
         return
+    above = {each.metric: amount(each.value) for each in (told.outlook.signals if told.outlook else ())}
     rows = [
         [
             each.metric,
             "unknown" if each.missing else amount(each.value),
             amount(each.target),
             "" if each.missing else str(each.want),
+            above.get(each.metric, ""),
             "asks for the most" if each.metric == told.latest.binding else each.missing or "",
         ]
         for each in signals
     ]
     yield "Metrics:"
-    yield table(["METRIC", "VALUE", "A REPLICA", "WANT", ""], rows, INDENT)
+    yield table(["METRIC", "VALUE", "A REPLICA", "WANT", "MORE ABOVE", ""], rows, INDENT)
 
 
 def _starts(told: Explanation) -> Iterator[str]:

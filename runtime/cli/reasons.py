@@ -17,7 +17,7 @@ from upwell.runtime.api.explanation import Explanation
 _UNITS: Final[Mapping[str, str]] = {
     "concurrency": "requests in flight",
     "rps": "requests a second",
-    "cpu": "percent of the CPU asked for",
+    "cpu": "percent of CPU",
     "memory": "MiB of memory",
     "backlog": "events waiting",
     "prometheus": "by the query",

@@ -26,6 +26,7 @@ from upwell.autoscaler.decision import (
     State,
     Status,
 )
+from upwell.autoscaler.hpa import HorizontalPodAutoscaler
 from upwell.autoscaler.metric_targets import BACKLOG, CPU, MetricTarget
 from upwell.autoscaler.outlook import Held, Moment, Outlook, Threshold, Turn, outlook
 from upwell.autoscaler.spec import RevisionSettings
@@ -169,7 +170,8 @@ def test_another_metric_that_asks_for_as_many_keeps_them() -> None:
 
 def test_nothing_is_told_where_it_is_not_known() -> None:
     assert outlook(SETTINGS, decided(SETTINGS, Inputs(0.0, 0.0, 2, missing=Missing.NO_DATA))) is None
-    assert outlook(replace(SETTINGS, autoscaler_class=HPA), decided(SETTINGS, Inputs(1.0, 1.0, 2))) is None
+    unknown = decided(SETTINGS, Inputs(1.0, 1.0, 2, missing=Missing.METRICS_FAILED))
+    assert outlook(replace(SETTINGS, autoscaler_class=HPA), unknown) is None
 
 
 # And for whatever there may be
@@ -345,6 +347,39 @@ def test_what_further_metrics_ask_for_counts(
         assert (at.wanted or 0) == found.fewer.scale < found.scale <= (over.wanted or 0)
     else:
         assert (following(settings, decision, stable=0.0, readings=further, now=BEGIN).wanted or 0) >= found.scale
+
+
+def by_use(settings: RevisionSettings, ready: int, value: float) -> Decision:
+    """A decision of the other class whose metric, a sum over replicas, is this."""
+    autoscaler, now = HorizontalPodAutoscaler(), BEGIN
+    state = autoscaler.start(settings, ready, now - 1000)
+    wished = autoscaler.decide(settings, state, Inputs(0.0, 0.0, ready, readings=(Reading(value),)), now)
+    return bounds.bound(settings, ACTIVE, wished, RequestPath(), now)
+
+
+@given(st.floats(0.5, 200), st.integers(1, 30), st.floats(0, 3000))
+def test_a_metric_of_the_other_class_raises_above_its_threshold(target: float, ready: int, value: float) -> None:
+    settings = replace(SETTINGS, autoscaler_class=HPA, metrics=(MetricTarget(BACKLOG, target),))
+    decision = by_use(settings, ready, value)
+    found = outlook(settings, decision)
+    assert found is not None
+    (threshold,) = found.signals
+    before, after = (by_use(settings, ready, threshold.value * share) for share in (1 - 1e-4, 1 + 1e-4))
+    assert before.signals[0].want <= found.scale
+    assert after.signals[0].want > found.scale
+
+
+def test_what_holds_a_revision_of_the_other_class_is_named() -> None:
+    settings = replace(SETTINGS, autoscaler_class=HPA, metrics=(MetricTarget(BACKLOG, 10.0),))
+    for bounded, value, told in (
+        (replace(settings, max_scale=3), 90.0, (Bound.MAX_SCALE, None)),
+        (settings, 10_000.0, (Bound.SCALE_UP_POLICY, None)),
+        (settings, 0.0, (None, Bound.CLASS_KEEPS_ONE)),
+        (settings, 41.0, (None, Bound.TOLERANCE)),
+    ):
+        found = outlook(bounded, by_use(bounded, 4, value))
+        assert found is not None
+        assert (found.no_more, found.no_fewer) == told
 
 
 @given(st.floats(0.01, 200), st.integers(1, 60))

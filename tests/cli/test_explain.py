@@ -216,10 +216,10 @@ def test_each_of_several_metrics_is_listed_and_the_binding_one_named(interface: 
     printed = lines(interface, decision)
     assert printed[0] == "hello-00001 has 2 replicas: of 3 metrics cpu asks for the most, 4."
     assert [line.split(maxsplit=4) for line in section(printed, "Metrics:")] == [
-        ["METRIC", "VALUE", "A", "REPLICA", "WANT"],
+        ["METRIC", "VALUE", "A", "REPLICA", "WANT   MORE ABOVE"],
         ["concurrency", "100", "70", "2"],
-        ["cpu", "300", "80", "4", "asks for the most"],
-        ["backlog", "unknown", "10", "metrics-failed"],
+        ["cpu", "300", "80", "4", "320          asks for the most"],
+        ["backlog", "unknown", "10", "40", "metrics-failed"],
     ]
 
 
