@@ -134,9 +134,7 @@ def _of_use(settings: RevisionSettings, decision: Decision) -> Outlook:
         scale=decision.wanted or 0,
         no_more=next((each for each in _CUTTING if each in bounds), None),
         no_fewer=next((each for each in _HOLDING if each in bounds), None),
-        signals=_raising(
-            decision, decision.signals, Tolerances(rules.scale_down.tolerance, rules.scale_up.tolerance)
-        ),
+        signals=_raising(decision, decision.signals, tolerances),
     )
 
 
