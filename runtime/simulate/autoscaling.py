@@ -45,12 +45,13 @@ class Autoscaling:
         self._sequence += 1
         self._engine.report_batch(ReportBatch.of(reporter, self._sequence, now, seen), now)
 
-    def report_nothing(self, reporter: str, now: float, keys: Sequence[str]) -> None:
-        """A second without any request of its own, as one reporter saw it for each of these revisions."""
+    def report_nothing(self, reporter: str, now: float, span: float, keys: Sequence[str]) -> None:
+        """Some seconds without any request of its own, as one reporter saw them for each of these revisions."""
         self._sequence += 1
-        none, second = np.zeros(len(keys)), np.ones(len(keys))
-        batch = ReportBatch(reporter, self._sequence, now, keys, second, none, none, none, none)
-        self._engine.report_batch(batch, now)
+        none, spans = np.zeros(len(keys)), np.full(len(keys), span)
+        self._engine.report_batch(
+            ReportBatch(reporter, self._sequence, now, keys, spans, none, none, none, none), now
+        )
 
     def poke(self, key: str, in_flight: int, now: float) -> Decision | None:
         """The decision that raises the scale at once, if there is one."""

@@ -7,10 +7,12 @@ replica that is gone leaves a line in `ReplicaColumns`.
 
 from __future__ import annotations
 
+import math
 from array import array
 from dataclasses import dataclass, field
 from typing import Final, cast
 
+from upwell.autoscaler.annotations import CONCURRENCY, KPA
 from upwell.autoscaler.spec import RevisionSettings
 from upwell.autoscaler.stats import RequestStats
 from upwell.runtime.cluster.deployed import victims
@@ -20,6 +22,8 @@ from upwell.runtime.gateway.gateway import RevisionEntry
 from upwell.runtime.http.connect import Endpoint
 from upwell.runtime.http.upstream import UpstreamPool
 
+WINDOW_MARGIN: Final = 2.0
+"""Seconds beyond a window's length until nothing of a report is left in it: it lags behind, by whole seconds."""
 NOWHERE: Final = Endpoint(path="virtual")
 NO_CONNECTIONS: Final = cast(UpstreamPool, None)
 """Requests to virtual replicas take no way at all."""
@@ -74,11 +78,29 @@ class RevisionPlan:
     limits: RevisionLimits
 
 
+def may_rest(settings: RevisionSettings) -> bool:
+    """Whether a revision with these settings can be at rest: it goes to zero, and requests alone decide."""
+    return (
+        settings.autoscaler_class == KPA
+        and not settings.metrics
+        and settings.min_scale == 0
+        and settings.enable_scale_to_zero
+    )
+
+
+def calm_load(settings: RevisionSettings) -> int:
+    """The requests in flight for which one replica is enough, whatever else is known; -1 where that depends."""
+    plain = settings.autoscaler_class == KPA and not settings.metrics and settings.metric == CONCURRENCY
+    plain = plain and settings.scale_down_delay == 0 and settings.activation_scale <= 1
+    return math.floor(settings.target_value) if plain and settings.panic_threshold > 1 else -1
+
+
 class VirtualRevision:
     """A function's revision: what the gateway keeps of it, its replicas, and what is known of its autoscaling."""
 
     __slots__ = (
         "alive",
+        "calm_load",
         "converging",
         "draining",
         "entry",
@@ -86,11 +108,13 @@ class VirtualRevision:
         "followed",
         "index",
         "key",
+        "loud_at",
         "panic_since",
         "plan",
         "ready",
         "silent_since",
         "started",
+        "steady",
         "unsettled",
         "want",
         "wanted",
@@ -120,6 +144,21 @@ class VirtualRevision:
         self.want = 0
         """What the autoscaler's latest decision came to."""
         self.panic_since: float | None = None
+        self.calm_load = calm_load(plan.settings)
+        self.loud_at = -math.inf
+        """When more than the calm load was reported last."""
+        self.steady = False
+        """The autoscaler's latest decision left it active and not in panic."""
+
+    def is_enough(self, in_flight: int, now: float) -> bool:
+        """Whether the replicas that are ready are enough for certain: see `upwell.runtime.simulate.world`."""
+        settings = self.plan.settings
+        return (
+            self.steady
+            and in_flight <= self.calm_load
+            and self.ready >= max(1, settings.min_scale, settings.initial_scale)
+            and now - self.loud_at > settings.stable_window + WINDOW_MARGIN
+        )
 
     @property
     def starting(self) -> int:

@@ -19,7 +19,7 @@ from upwell.runtime.simulate.quantities import show_seconds
 from upwell.runtime.simulate.report import SimulationReport
 from upwell.runtime.simulate.summary import summarize
 from upwell.runtime.simulate.trace import FloatArray, Trace
-from upwell.runtime.simulate.world import Observed, Rest, World
+from upwell.runtime.simulate.world import Observed, Shortcuts, World
 
 _SERVICE_STREAM: Final = 1
 _START_STREAM: Final = 2
@@ -42,7 +42,7 @@ def simulate(
     conditions: Conditions,
     varied: Mapping[str, str],
     *,
-    rest: Rest = Rest.SKIPPED,
+    shortcuts: Shortcuts = Shortcuts.TAKEN,
     told: Callable[[int], None] = lambda seconds: None,
 ) -> SimulationReport:
     """Simulate under one combination of settings. Raises InvalidInput for a setting that cannot be used."""
@@ -53,7 +53,7 @@ def simulate(
         service_seconds(conditions),
         start_seconds(conditions),
         seed=conditions.seed,
-        rest=rest,
+        shortcuts=shortcuts,
         told=told,
     )
     observed: Observed = world.run()

@@ -6,14 +6,23 @@ clock: requests that take the time they are given, replicas that take theirs to 
 when they are ended. Events happen in the order of time; of those at one moment, ends come before arrivals.
 
 As on the platform the gateway reports each whole second and the engine ticks each even one, 0.2 s later, by when
-those reports are in. Replicas report at a moment of their own, which is half past each second here: their word is
-that nothing came around the gateway, and that they are there.
+those reports are in. Replicas report at a moment of their own, which is half past a second here: their word is
+that nothing came around the gateway, and that they are there. Since it says nothing else, it is told once a tick,
+for the two seconds before.
+
+Two shortcuts leave out what would change nothing; `Shortcuts.AVOIDED` does without, for whoever wants to compare.
 
 A revision at rest is taken out of the engine, and put back when its next request comes. It is at rest when it has
 no replica, none is wanted, nothing is reported of it, and its windows and its scale-down delay have run out: then
 a tick knows no demand, wants nothing of it and changes nothing, whatever the time, and the state that a new
-revision begins with (inactive, initialized, no panic, empty windows) leads to the same decisions as the one it
-had. With `Rest.KEPT` it stays, for whoever wants to compare.
+revision begins with (inactive, initialized, no panic, empty windows) leads to the same decisions as what it had.
+
+A poke is left out when the replicas that are ready can only be enough. The gateway pokes for each request after a
+second of silence, lest the last replica be let go. Suppose the revision is active and not in panic, and that both
+the requests in flight and whatever was reported within its windows fit into the target of one replica. Then both
+windows ask for one replica at most, which is ready: the poke raises nothing, there is no panic to enter or to
+renew, and one that is active stays so. Where more than that decides (a delay, another metric or class, a scale of
+activation) pokes are never left out.
 """
 
 from __future__ import annotations
@@ -27,7 +36,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
-from upwell.autoscaler.annotations import KPA
 from upwell.autoscaler.decision import Decision, Missing, Status
 from upwell.autoscaler.kpa import TICK
 from upwell.runtime.cluster.interface import ReplicaState
@@ -35,7 +43,13 @@ from upwell.runtime.control.autoscaler import REPORTS_SECONDS
 from upwell.runtime.gateway.activator import Backend
 from upwell.runtime.gateway.settings import GatewaySettings
 from upwell.runtime.simulate.autoscaling import Autoscaling
-from upwell.runtime.simulate.replicas import ReplicaColumns, RevisionPlan, VirtualReplica, VirtualRevision
+from upwell.runtime.simulate.replicas import (
+    ReplicaColumns,
+    RevisionPlan,
+    VirtualReplica,
+    VirtualRevision,
+    may_rest,
+)
 from upwell.runtime.simulate.trace import FloatArray, Trace
 
 EPOCH: Final = 1_000_000
@@ -52,11 +66,11 @@ class Fate(enum.IntEnum):
     TIMED_OUT_AT_REPLICA = 3
 
 
-class Rest(enum.Enum):
-    """What happens to a revision at rest."""
+class Shortcuts(enum.Enum):
+    """Whether work that changes nothing is left out."""
 
-    SKIPPED = enum.auto()
-    KEPT = enum.auto()
+    TAKEN = enum.auto()
+    AVOIDED = enum.auto()
 
 
 @dataclass(slots=True)
@@ -98,7 +112,7 @@ class World:
         start_seconds: Iterator[float],
         *,
         seed: int,
-        rest: Rest = Rest.SKIPPED,
+        shortcuts: Shortcuts = Shortcuts.TAKEN,
         told: Callable[[int], None] = lambda seconds: None,
     ) -> None:
         count = len(trace)
@@ -111,7 +125,7 @@ class World:
         self._service: list[float] = service.tolist()
         self._start_seconds = start_seconds
         self._seed = seed
-        self._rest = rest
+        self._short = shortcuts is Shortcuts.TAKEN
         self._told = told
         self._revisions = [
             VirtualRevision(key, index, plan, self._began)
@@ -152,7 +166,7 @@ class World:
 
     def _run(self) -> None:
         for revision in self._revisions:
-            if self._rest is Rest.KEPT or not self._may_rest(revision, initially=True):
+            if not self._short or not may_rest(revision.plan.settings) or revision.plan.settings.initial_scale > 0:
                 self._follow(revision, self._began, initialized=False)
         last = self._began + self._trace.seconds
         second = int(self._began)
@@ -169,9 +183,9 @@ class World:
         if int(second) % TICK == 0:
             self._advance(second + REPORTS_SECONDS)
             self._tick(second + REPORTS_SECONDS)
-        if self._present:
+        elif self._present:
             self._advance(second + REPLICA_REPORT)
-            self._autoscaling.report_nothing("replicas", second + REPLICA_REPORT, tuple(self._present))
+            self._autoscaling.report_nothing("replicas", second + REPLICA_REPORT, TICK, tuple(self._present))
         self._advance(second + 1)
 
     def _advance(self, until: float) -> None:
@@ -287,8 +301,12 @@ class World:
         entry = revision.entry
         in_flight = entry.stats.in_flight
         entry.poke_above = max(entry.ready_capacity, in_flight, int(in_flight * self._poke_growth))
+        if self._short and revision.is_enough(in_flight, now):
+            return
         decision = self._autoscaling.poke(revision.key, in_flight, now)
-        if decision is not None:
+        if decision is None:
+            revision.steady = False  # the next tick will tell
+        else:
             self._note(revision, decision, now)
             self._act(revision, decision, now)
 
@@ -363,6 +381,8 @@ class World:
         for key, load in seen.items():
             revision = reporting[key]
             entry = revision.entry
+            if load.average_concurrency > revision.calm_load:
+                revision.loud_at = now
             in_flight = entry.stats.in_flight
             if in_flight <= entry.ready_capacity:
                 entry.reset_poke()
@@ -378,7 +398,7 @@ class World:
         for decision in sorted(ticked.news, key=self._index):
             revision = self._by_key[decision.revision]
             self._note(revision, decision, now)
-            if self._rest is Rest.SKIPPED and _is_over(decision) and self._may_rest(revision):
+            if self._short and _is_over(decision) and may_rest(revision.plan.settings):
                 self._resting[revision.key] = revision
         for decision in sorted(ticked.to_scale, key=self._index):
             self._act(self._by_key[decision.revision], decision, now)
@@ -393,23 +413,16 @@ class World:
         if want is not None and want != revision.want:
             self.observed.wants.append((now, want - revision.want))
             revision.want = want
+        activity = decision.activity
+        revision.steady = (
+            activity is not None and activity.status is Status.ACTIVE and decision.state.panic_since is None
+        )
         if decision.panicking:
             if revision.panic_since is None:
                 revision.panic_since = now
         elif revision.panic_since is not None:
             self.observed.panics.append((revision.panic_since, now))
             revision.panic_since = None
-
-    def _may_rest(self, revision: VirtualRevision, *, initially: bool = False) -> bool:
-        settings = revision.plan.settings
-        if initially and settings.initial_scale > 0:
-            return False
-        return (
-            settings.autoscaler_class == KPA
-            and not settings.metrics
-            and settings.min_scale == 0
-            and settings.enable_scale_to_zero
-        )
 
     def _lay_to_rest(self, now: float) -> None:
         for key, revision in list(self._resting.items()):
