@@ -309,10 +309,13 @@ def _metrics_problems(reader: AnnotationReader) -> Iterator[Problem]:
     except ValueError as error:
         yield METRICS, f"cannot be read: {error}"
         return
-    if (reader.text("class") or KPA) == HPA:
-        again = reader.find("target") and any(each.metric == (reader.text("metric") or CPU) for each in listed)
+    autoscaler_class = reader.text("class") or KPA
+    if autoscaler_class == HPA:
+        own = reader.text("metric") or CPU
+        again = reader.find("target") is not None and any(each.metric == own for each in listed)
     else:
-        again = (reader.find("metric") or reader.find("target")) and _counts_requests(listed)
+        said = reader.find("metric") or reader.find("target")
+        again = autoscaler_class == KPA and said is not None and _counts_requests(listed)
     if again:
         yield METRICS, f"has a metric whose target is set by {PREFIX}metric or {PREFIX}target already; remove one"
 

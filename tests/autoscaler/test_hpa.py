@@ -336,11 +336,11 @@ def test_whatever_happens_it_stays_within_policies_and_bounds(
     assert decisions == play(limits, story)
 
 
-def test_memory_is_bounded_by_windows_and_periods() -> None:
-    stage = scene(
-        5, QUEUE, scaleUp={"stabilizationWindowSeconds": 20}, scaleDown={"stabilizationWindowSeconds": 20}
-    )
-    load = iter(value % 400 for value in range(0, 10**6, 37))
+@pytest.mark.parametrize("step", [37, -37])
+def test_memory_is_bounded_by_windows_and_periods(step: int) -> None:
+    rules = {"stabilizationWindowSeconds": 20, "policies": [policy("Pods", 10, 20)]}
+    stage = scene(5, QUEUE, scaleUp=rules, scaleDown=rules)
+    load = iter(range(50_000, 10**6 if step > 0 else 0, step))
     stage.run(2000, lambda _: Reading(next(load)))
     memory = stage.state.memory
     assert isinstance(memory, tuple)

@@ -90,8 +90,12 @@ def test_cpu_of_a_replica_that_is_not_ready_counts_for_nothing_on_the_way_up_and
 ) -> None:
     up = Reading(replicas=(young, replica(0.5), replica(0.7)))
     assert want("cpu", 30, up, 3) == 4  # 60 % of two, 40 % of three
+    turned = Reading(replicas=(young, young, replica(0.4), replica(0.4)))
+    assert want("cpu", 30, turned, 4) == 4  # 40 % of two asks for three, 20 % of four for no more
     down = Reading(replicas=(young, replica(0.1), replica(0.1)))
     assert want("cpu", 30, down, 3) == 1  # 10 % of two
+    near = Reading(replicas=(young, replica(0.28), replica(0.28)))
+    assert want("cpu", 30, near, 3) == 3  # 28 % of two
 
 
 @pytest.mark.parametrize(

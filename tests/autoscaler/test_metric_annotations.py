@@ -229,6 +229,14 @@ def test_a_class_that_is_not_built_runs_as_the_kpa_with_its_default_metric_and_t
     ]
 
 
+def test_a_class_that_is_not_built_may_have_further_metrics() -> None:
+    listed = '[{"metric": "concurrency", "target": 20}, {"metric": "cpu", "target": 70}]'
+    annotations = {CLASS: AHPA, METRIC: "rt", TARGET: "500", METRICS: listed}
+    assert validate_annotations(annotations, CONFIG) == []
+    settings = CONFIG.resolve(annotations)
+    assert (settings.total_value, settings.metrics) == (20.0, (MetricTarget("cpu", 70.0),))
+
+
 def test_a_class_that_is_not_built_may_be_the_clusters() -> None:
     config = AutoscalerConfig(pod_autoscaler_class=AHPA)
     assert config.resolve({TARGET: "5"}) == RevisionSettings()

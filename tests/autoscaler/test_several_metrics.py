@@ -100,6 +100,20 @@ def test_panic_holds_what_a_further_metric_raised_until_it_ends() -> None:
     assert stage.decide(NOTHING, stable=5.0).desired == 2  # no longer held; half of four
 
 
+def test_panic_holds_without_reports_of_requests_as_well() -> None:
+    settings = scene(0, BACKLOG).settings
+    state = kpa.start(settings, 9, BEGIN)
+    inputs = Inputs(0.0, 0.0, 4, missing=Missing.NO_DATA, readings=(Reading(55.0),))
+    assert Combined().decide(settings, state, inputs, BEGIN).desired == 9
+
+
+def test_an_unreachable_revision_is_not_delayed() -> None:
+    stage = scene(1, BACKLOG, scale_down_delay=30.0, reachable=False)
+    stage.decide(Reading(70.0), stable=5.0)
+    stage.now += 20
+    assert stage.decide(NOTHING, stable=5.0).desired == 1
+
+
 def test_the_scale_down_delay_holds_what_a_further_metric_asked_for() -> None:
     stage = scene(1, BACKLOG, scale_down_delay=30.0)
     assert stage.decide(Reading(70.0), stable=5.0).desired == 7
@@ -128,9 +142,11 @@ def test_what_a_replica_uses_does_not_keep_it_when_nothing_is_asked_of_it() -> N
     assert bounded(decision, stage.settings).wanted == 0
 
 
-@pytest.mark.parametrize(("stable", "backlog"), [(0.1, 0.0), (0.0, 1.0)])
-def test_what_replicas_use_counts_as_soon_as_anything_is_asked(stable: float, backlog: float) -> None:
-    decision = scene(1, CPU, BACKLOG).decide(each(1, 0.9), Reading(backlog), stable=stable)
+@pytest.mark.parametrize(("stable", "panic", "backlog"), [(0.1, 0.1, 0.0), (0.0, 0.1, 0.0), (0.0, 0.0, 1.0)])
+def test_what_replicas_use_counts_as_soon_as_anything_is_asked(
+    stable: float, panic: float, backlog: float
+) -> None:
+    decision = scene(1, CPU, BACKLOG).decide(each(1, 0.9), Reading(backlog), stable=stable, panic=panic)
     assert (decision.desired, decision.binding) == (2, "cpu")
 
 
@@ -182,16 +198,17 @@ def test_a_resource_without_a_replica_to_measure_is_not_missing() -> None:
 
 
 def test_without_reports_of_requests_others_raise_and_nothing_is_lowered() -> None:
-    settings = scene(3, CPU, BACKLOG).settings
+    settings = scene(3, CPU, BACKLOG, scale_down_delay=30.0).settings
     state = kpa.start(settings, 0, BEGIN)
 
-    def decide(backlog: float) -> Decision:
-        readings = (each(3, 0.1), Reading(backlog))
+    def decide(cores: float, backlog: float) -> Decision:
+        readings = (each(3, cores), Reading(backlog))
         inputs = Inputs(0.0, 0.0, 3, missing=Missing.NO_DATA, readings=readings)
         return Combined().decide(settings, state, inputs, BEGIN)
 
-    assert (decide(55.0).desired, decide(55.0).missing) == (6, None)
-    held = decide(5.0)
+    assert (decide(0.1, 55.0).desired, decide(0.1, 55.0).missing) == (6, None)
+    assert decide(1.0, 0.0).desired == 6
+    held = decide(0.1, 5.0)
     assert (held.desired, held.missing, held.state) == (None, Missing.NO_DATA, state)
     assert bounded(held, settings).bounds == (Bound.NO_DEMAND_KNOWN,)
 
