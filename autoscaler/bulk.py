@@ -41,6 +41,8 @@ Codes = npt.NDArray[np.uint8]
 _Number = TypeVar("_Number", np.int64, np.float64, np.uint8)
 Table = Mapping[str, npt.NDArray[Any]]
 
+# Rows that are decided together: columns in between are small enough to stay in memory that is at hand.
+_BLOCK = 5000
 _MICROSECONDS = 1_000_000
 _SETTINGS = {
     **dict.fromkeys(("target_value", "total_value", "target_burst_capacity", "activator_capacity"), 0.0),
@@ -94,6 +96,12 @@ class BulkInputs(NamedTuple):
     missing: Codes
     """Places in `records.MISSING`, so 0 where demand is known."""
 
+    def part(self, where: slice) -> BulkInputs:
+        """What is known of some of the revisions."""
+        return BulkInputs(
+            self.stable[where], self.panic[where], self.ready[where], self.starting[where], self.missing[where]
+        )
+
 
 class _Columns:
     """Columns of equal length that grow; what was not written holds the column's default, which tells its type."""
@@ -114,7 +122,11 @@ class _Columns:
         return {name: column[row].item() for name, column in self.columns.items()}
 
     def of(self, rows: IntArray) -> Table:
-        return {name: column[rows] for name, column in self.columns.items()}
+        """The columns at `rows`, to be read at once: of rows in one piece they are no copies."""
+        first, last = (int(rows[0]), int(rows[-1])) if len(rows) else (0, -1)
+        in_one_piece = last - first == len(rows) - 1 and bool((rows[1:] > rows[:-1]).all())
+        where: slice | IntArray = slice(first, last + 1) if in_one_piece else rows
+        return {name: column[where] for name, column in self.columns.items()}
 
     def clear(self, row: int) -> None:
         self.write(row, self._defaults)
@@ -227,19 +239,33 @@ def decide(
 
     Nothing is changed: `states.store` takes over what follows.
     """
-    given, state = settings.of(rows), states.of(rows)
-    times: FloatArray = np.broadcast_to(np.float64(now), rows.shape)
-    known: BoolArray = inputs.missing == 0
     records = np.zeros(len(rows), RECORD)
-    _note(records, given, inputs, times)
-    wish = _wish(records, given, state, inputs, known, times)
-    desired = _put_off(records, states, rows, known & state["has_delay"] & given["reachable"], wish, times)
+    times: FloatArray = np.broadcast_to(np.float64(now), rows.shape)
+    for begin in range(0, len(rows), _BLOCK):
+        block = slice(begin, begin + _BLOCK)
+        _decide(records[block], settings, states, rows[block], inputs.part(block), times[block])
+    return records
+
+
+def _decide(
+    records: Records,
+    settings: SettingsColumns,
+    states: StateColumns,
+    rows: IntArray,
+    inputs: BulkInputs,
+    now: FloatArray,
+) -> None:
+    given, state = settings.of(rows), states.of(rows)
+    known: BoolArray = inputs.missing == 0
+    _note(records, given, inputs, now)
+    wish = _wish(records, given, state, inputs, known, now)
+    desired = _put_off(records, states, rows, known & state["has_delay"] & given["reachable"], wish, now)
     records["desired"] = np.where(known, desired, NONE)
     records["mode"] = PANICKING * ~np.isnan(records["panic_since"]) + DELAYED * (desired > wish)
-    for name in _OF_DEMAND if not known.all() else ():
-        records[name][~known] = 0
-    _bound(records, given, state, times)
-    return records
+    unknown = np.flatnonzero(~known)
+    for name in _OF_DEMAND if len(unknown) else ():
+        records[name][unknown] = 0
+    _bound(records, given, state, now)
 
 
 def _note(records: Records, given: Table, inputs: BulkInputs, now: FloatArray) -> None:

@@ -218,6 +218,19 @@ def test_deciding_changes_nothing_before_it_is_stored() -> None:
     assert rows.states.get(3) == before
 
 
+def test_thousands_of_rows_in_any_order_each_get_their_own_decision() -> None:
+    count = 12_345
+    rows = Rows()
+    activity = bounds.begin(SETTINGS, 1, BEGIN, initialized=True)
+    for row in range(count):
+        rows.settings.set(row, SETTINGS)
+        rows.states.set(row, kpa.start(SETTINGS, 1, BEGIN), activity)
+    in_order = list(range(count))
+    for order in (in_order, in_order[5:], in_order[::-1], Random(1).sample(in_order, count)):
+        records = rows.decide(order, [Inputs(70.0 * row, 0.0, 1000) for row in order], [BEGIN] * len(order))
+        assert records["stable_raw"].tolist() == order
+
+
 def test_no_rows_are_no_decisions() -> None:
     rows = Rows()
     assert rows.decisions([], [], []) == []
