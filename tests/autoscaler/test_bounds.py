@@ -351,8 +351,29 @@ def test_a_poke_brings_one_replica_whatever_stands_between_the_revision_and_zero
     assert status_after(decision) == (ACTIVATING, "Queued")
 
 
-def test_a_poke_that_finds_enough_keeps_the_revision_active_and_sets_no_scale() -> None:
-    wished = kpa.decide(SETTINGS, REST, Inputs(0.0, 0.0, 2, in_flight=1.0), BEGIN)
+@pytest.mark.parametrize(
+    ("ready", "starting", "reasons", "status"),
+    [
+        (2, 0, (Bound.POKE_ONLY_RAISES,), ACTIVE),
+        (1, 0, (Bound.POKE_NEEDS_ONE, Bound.POKE_ONLY_RAISES), ACTIVE),
+        (0, 1, (Bound.POKE_NEEDS_ONE, Bound.POKE_ONLY_RAISES), ACTIVATING),
+    ],
+)
+def test_a_poke_that_finds_enough_takes_the_revision_off_its_way_to_zero_and_sets_no_scale(
+    ready: int, starting: int, reasons: tuple[Bound, ...], status: Status
+) -> None:
+    wished = kpa.decide(SETTINGS, REST, Inputs(0.0, 0.0, ready, starting, in_flight=1.0), BEGIN)
     decision = bounds.bound(SETTINGS, Activity(INACTIVE, BEGIN - 1000, True), wished, RequestPath(), BEGIN)
-    assert (decision.scale, decision.wanted, decision.bounds) == (None, 1, (Bound.POKE_ONLY_RAISES,))
-    assert status_after(decision) == (ACTIVE, "")
+    assert (decision.scale, decision.wanted, decision.bounds) == (None, 1, reasons)
+    assert decision.activity == Activity(status, BEGIN, True)
+
+
+def test_a_revision_that_is_poked_before_its_start_at_zero_was_noted_is_activating() -> None:
+    settings = replace(SETTINGS, initial_scale=0)
+    decision = decide(settings, wish=1, ready=0, status=INACTIVE, initialized=False)
+    assert (decision.scale, decision.activity) == (1, Activity(ACTIVATING, BEGIN, True))
+
+
+def test_a_revision_that_comes_up_after_it_was_given_up_is_initialized_and_inactive_as_long_as_before() -> None:
+    decision = decide(wish=UNKNOWN, ready=1, status=INACTIVE, initialized=False, lasted=500)
+    assert decision.activity == Activity(INACTIVE, BEGIN - 500, True)
