@@ -18,18 +18,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from enum import StrEnum
 
 import numpy as np
 
-from upwell.autoscaler.annotations import WEIGHTED_EXPONENTIAL
 from upwell.autoscaler.bank import NEVER, BoolArray, FloatArray, IntArray, WindowBank
 from upwell.autoscaler.metric_targets import RPS
 from upwell.autoscaler.reporters import BatchReporterState, ReporterState
 from upwell.autoscaler.spec import RevisionSettings
 from upwell.autoscaler.stats import Report, ReportBatch
-from upwell.autoscaler.window import LinearWindow, WeightedWindow
 
 OVERDUE = 2.5
 """Seconds of silence after which a reporter is no longer waited for: two periods and a margin."""
@@ -243,7 +240,7 @@ class Demands:
             chosen, rows = chosen[last], rows[last]
         if not rows.size:
             return 0
-        reporter.spoke(rows, min(ended, reporter.state.ended))
+        reporter.spoke(rows, ended)
         self._heard[rows] = now
         self._turn(now)
         rates, spans = self._rates(rows, batch, spans, chosen)
@@ -454,100 +451,3 @@ class Demands:
 
 def _key(settings: RevisionSettings) -> tuple[float, float, str]:
     return settings.stable_window, settings.panic_window, settings.aggregation
-
-
-@dataclass(slots=True)
-class Demand:
-    """The windows of one revision, and the seconds that are not complete yet."""
-
-    stable: LinearWindow
-    panic: LinearWindow
-    rps: bool
-    reporters: dict[str, ReporterState] = field(default_factory=dict)
-    pending: dict[int, float] = field(default_factory=dict)
-    heard: float = -math.inf
-    """When the latest report was received."""
-
-    @classmethod
-    def of(cls, settings: RevisionSettings) -> Demand:
-        """Empty windows as the settings have them."""
-        kind = WeightedWindow if settings.aggregation == WEIGHTED_EXPONENTIAL else LinearWindow
-        return cls(kind(settings.stable_window), kind(settings.panic_window), settings.metric == RPS)
-
-    def resize(self, settings: RevisionSettings, now: float) -> None:
-        """Follow a change of window lengths, keeping what was recorded."""
-        self.stable.resize(now, settings.stable_window)
-        self.panic.resize(now, settings.panic_window)
-
-    def accept(self, report: Report, ended: float, now: float) -> Acceptance:
-        """Take a report whose span ends at `ended` by our own clock."""
-        if ended <= now - self.stable.window:
-            return Acceptance.TOO_LATE
-        known = self.reporters.get(report.reporter)
-        if known is None:
-            self._admit(report, ended)
-        elif not known.is_new(report.sequence, ended, report.ended - report.started):
-            return Acceptance.DUPLICATE
-        self.heard = now
-        self._spread(report, ended, now)
-        return Acceptance.ACCEPTED
-
-    def _admit(self, report: Report, ended: float) -> None:
-        if len(self.reporters) >= MAX_REPORTERS:
-            del self.reporters[min(self.reporters, key=lambda name: self.reporters[name].ended)]
-        self.reporters[report.reporter] = ReporterState(report.sequence, ended)
-
-    def _spread(self, report: Report, ended: float, now: float) -> None:
-        span = report.ended - report.started
-        if self.rps:
-            # Requests without a span still arrived: they all count for the second in which it lies.
-            requests = report.request_count - report.proxied_request_count
-            span = max(span, JITTER)
-            rate = requests / span
-        else:
-            rate = max(0.0, report.average_concurrency - report.average_proxied_concurrency)
-        started = max(ended - span, now - self.stable.window)
-        newest = self.stable.newest
-        for second in range(math.floor(started), math.ceil(ended)):
-            value = rate * (min(ended, second + 1) - max(started, second))
-            if newest is not None and second <= newest:
-                self.stable.record(second, value)
-                self.panic.record(second, value)
-            else:
-                self.pending[second] = self.pending.get(second, 0.0) + value
-
-    def settle(self, now: float) -> None:
-        """Bring the seconds that are complete by `now` into the windows, and forget who fell silent."""
-        overdue, forgotten = now - OVERDUE, now - self.stable.window
-        complete, stale = now, False
-        for reporter in self.reporters.values():
-            if reporter.ended > overdue:
-                complete = min(complete, reporter.ended)
-            elif reporter.ended < forgotten:
-                stale = True
-        self._bring(complete + JITTER)
-        if stale:
-            kept = {name: each for name, each in self.reporters.items() if each.ended >= forgotten}
-            self.reporters = kept
-
-    def _bring(self, complete: float) -> None:
-        """Move the seconds that end by `complete` into the windows, oldest first."""
-        for second in sorted(self.pending):
-            if second + 1 <= complete:
-                value = self.pending.pop(second)
-                self.stable.record(second, value)
-                self.panic.record(second, value)
-
-    def averages(self, now: float, ready: int) -> tuple[float, float] | None:
-        """The metric over the stable and the panic window, up to the latest whole second.
-
-        None when that is not known: nothing within the stable window, or silence where `ready` replicas ought to
-        report every second.
-        """
-        latest = now - 1
-        newest = self.stable.newest
-        if newest is None or int(latest) - newest >= self.stable.window:
-            return None
-        if ready > 0 and now - self.heard > SILENCE:
-            return None
-        return self.stable.average(latest), self.panic.average(latest)

@@ -389,6 +389,19 @@ def test_a_gateway_that_stops_naming_a_revision_does_not_hold_up_the_others() ->
     assert averages(demands, [0, 1], BEGIN + 30) == [(6.0, 0.0), (6.0, 6.0)]
 
 
+def test_revisions_named_in_another_order_are_not_waited_for_longer() -> None:
+    demands = demands_of(SETTINGS, SETTINGS, SETTINGS)
+    for second in range(1, 9):
+        rows = [0, 1, 2] if second % 2 else [2, 0]
+        sent = batch(BEGIN + second, [float(row + 1) for row in rows], sequence=second)
+        demands.accept_batch(array(rows), sent, sent.ended, sent.ended)
+    assert averages(demands, [0, 2], BEGIN + 8) == [(1.0, 1.0), (3.0, 3.0)]
+    last = batch(BEGIN + 9, [7.0, 7.0, 7.0], sequence=9)
+    demands.accept_batch(array([1, 2, 0]), last, last.ended, last.ended)
+    (_, first), (_, third) = (each or (0.0, 0.0) for each in averages(demands, [0, 2], BEGIN + 9))
+    assert (first, third) == (2.0, 3.666667)
+
+
 def test_a_laptop_that_slept_reports_its_night_within_the_window() -> None:
     demands = demands_of(SETTINGS, SETTINGS, replace(SETTINGS, stable_window=3600.0, panic_window=360))
     first = batch(BEGIN + 1, [6.0, 6.0, 6.0], sequence=1)
@@ -424,14 +437,26 @@ def test_a_row_that_is_used_again_knows_nothing_of_the_revision_before() -> None
     demands = demands_of(SETTINGS, SETTINGS)
     sent = batch(BEGIN + 1, [5.0, 6.0], sequence=1)
     demands.accept_batch(array([0, 1]), sent, sent.ended, sent.ended)
-    demands.accept(0, report(BEGIN + 1, 5.0, sequence=1), BEGIN + 1, BEGIN + 1)
+    single = report(BEGIN + 1, 5.0, sequence=1)
+    demands.accept(0, single, single.ended, single.ended)
     demands.remove(0)
     demands.add(0, SETTINGS, BEGIN + 1)
-    assert averages(demands, [0, 1], BEGIN + 2) == [None, (6.0, 6.0)]
-    # Those who reported on the one before are not waited for, nor is what they send taken for a repetition.
-    fresh = report(BEGIN + 3, 7.0, sequence=1)
-    assert demands.accept(0, fresh, fresh.ended, fresh.ended) is Acceptance.ACCEPTED
-    assert averages(demands, [0], BEGIN + 3) == [(7.0, 7.0)]
+    assert averages(demands, [0], BEGIN + 1) == [None]
+    # What looks like a repetition is none, and nobody is waited for who reported on the one before.
+    assert demands.accept(0, single, BEGIN + 2, BEGIN + 2) is Acceptance.ACCEPTED
+    assert demands.accept(0, replace(single, sequence=2), BEGIN + 1, BEGIN + 2) is Acceptance.ACCEPTED
+    assert averages(demands, [0, 1], BEGIN + 2) == [(5.0, 5.0), (6.0, 6.0)]
+
+
+def test_reporters_are_forgotten_by_the_longest_window_that_there_is() -> None:
+    demands = demands_of(SETTINGS, replace(SETTINGS, stable_window=3600.0))
+    sent = batch(BEGIN + 1, [5.0, 6.0], sequence=1)
+    demands.accept_batch(array([0, 1]), sent, sent.ended, sent.ended)
+    demands.settle(BEGIN + 100)
+    assert demands.reporters() == 1
+    demands.remove(1)
+    demands.settle(BEGIN + 100)
+    assert demands.reporters() == 0
 
 
 def test_rows_far_apart_and_windows_of_all_lengths_keep_to_themselves() -> None:

@@ -209,6 +209,21 @@ def test_load_that_is_over_leaves_nothing_behind_in_any_slot() -> None:
     for second in range(100, 280):
         bank.record(slots, BEGIN + second, np.zeros(SLOTS))
     assert bank.averages(BEGIN + 279, slots).tolist() == [0.0] * SLOTS
+    assert [bank.get(slot).contents.total for slot in range(SLOTS)] == [0.0] * SLOTS
+
+
+@AGGREGATIONS
+def test_a_slot_that_is_ahead_of_the_time_asked_for_does_not_count_twice(aggregation: str) -> None:
+    bank = bank_of(6, aggregation, 3)
+    windows = [KINDS[aggregation](6) for _ in range(3)]
+    for second in range(12):
+        slots = [slot for slot in range(3) if second < 12 - 3 * slot]
+        bank.record(array(slots), BEGIN + second, np.array([1.0 + second + slot for slot in slots]))
+        for slot in slots:
+            windows[slot].record(BEGIN + second, 1.0 + second + slot)
+    for later in range(4, 20):
+        averages = bank.averages(BEGIN + later, array([2, 0, 1]))
+        assert averages.tolist() == [windows[slot].average(BEGIN + later) for slot in (2, 0, 1)]
 
 
 def test_no_slots_are_no_averages() -> None:

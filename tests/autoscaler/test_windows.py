@@ -1,4 +1,4 @@
-"""What holds for every window: nothing negative, nothing left behind, nothing lost in spreading a report."""
+"""What holds for every window: nothing negative, nothing left behind."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upwell.autoscaler.demand import Demand
-from upwell.autoscaler.spec import RevisionSettings
-from upwell.autoscaler.stats import Report
 from upwell.autoscaler.window import LinearWindow, MaxWindow, WeightedWindow
 
 BEGIN = 1_700_000_000
@@ -92,16 +89,3 @@ def test_the_maximum_is_that_of_the_buckets_in_reach(
 
 def test_a_maximum_of_nothing_is_zero() -> None:
     assert MaxWindow(10, 2).current == 0
-
-
-@given(st.floats(0, 1), st.floats(0.01, 50), st.floats(0, 1000), st.integers(0, 1000))
-def test_spreading_a_report_over_seconds_loses_nothing(
-    phase: float, span: float, concurrency: float, requests: int
-) -> None:
-    ended = BEGIN + phase
-    report = Report("ns/r", "me", 1, ended - span, ended, concurrency, 0.0, requests, 0)
-    for metric, whole in (("concurrency", concurrency * span), ("rps", requests)):
-        demand = Demand.of(RevisionSettings(metric=metric))
-        demand.accept(report, ended, ended)
-        assert sum(demand.pending.values()) == pytest.approx(whole, rel=1e-4, abs=1e-4)
-        assert all(value >= 0 for value in demand.pending.values())
