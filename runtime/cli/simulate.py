@@ -96,10 +96,10 @@ def simulate(
     assignments: tuple[str, ...],
     output: str | None,
 ) -> None:
-    """Try the autoscaler on recorded or made-up traffic: its own code over a virtual cluster and clock.
+    """Try the autoscaler and its settings on recorded or made-up traffic.
 
-    Tells latency with queueing, cold starts, replica-seconds and what of them was wasted; with --sweep which
-    settings nothing beats, and which to take.
+    Its own code runs over a virtual cluster and clock. Tells latency with queueing, cold starts, replica-seconds and
+    what of them was wasted; with --sweep which settings nothing beats, and which to take.
     """
     from upwell.runtime.simulate.distributions import parse_distribution
     from upwell.runtime.simulate.simulation import Conditions

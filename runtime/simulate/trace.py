@@ -33,8 +33,8 @@ class Trace:
     service: FloatArray
     seconds: float
     """How long it is; the last request may come earlier."""
-    phase: float = 0.0
-    """When it began within an even second of Unix time, from 0 to 2: the autoscaler ticks on these."""
+    began: float = 0.0
+    """Its first moment, in whole seconds of Unix time where that is known: the autoscaler ticks on even ones."""
 
     def __len__(self) -> int:
         return len(self.times)
@@ -58,13 +58,13 @@ def ordered(
     function: IntArray,
     service: FloatArray | None,
     seconds: float,
-    phase: float = 0.0,
+    began: float = 0.0,
 ) -> Trace:
     """A trace of arrivals in any order; equal times stay in the order given. Raises InvalidInput for too many."""
     check_size(len(times), name)
     order = np.argsort(times, kind="stable")
     known = np.full(len(times), np.nan) if service is None else service
-    return Trace(name, functions, times[order], function[order], known[order], seconds, phase)
+    return Trace(name, functions, times[order], function[order], known[order], seconds, began)
 
 
 def check_size(requests: int, where: str) -> None:

@@ -84,4 +84,4 @@ def _trace(name: str, found: Arrivals, seed: int) -> Trace:
         raise InvalidInput("spans more than a year", where=name, hint="Times are in seconds.")
     length = round(latest - began, 6)
     function = np.array(found.function, np.int64)
-    return ordered(Path(name).name, tuple(found.functions), times - began, function, service, length, began % 2)
+    return ordered(Path(name).name, tuple(found.functions), times - began, function, service, length, began)

@@ -116,7 +116,7 @@ class World:
         told: Callable[[int], None] = lambda seconds: None,
     ) -> None:
         count = len(trace)
-        self._began = EPOCH + trace.phase
+        self._began = EPOCH + trace.began % TICK
         arrived = trace.times + self._began
         self._trace = trace
         self._times: list[float] = arrived.tolist()
