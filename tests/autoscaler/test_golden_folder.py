@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,32 @@ from support import golden
 
 def test_golden_folder_holds_at_least_one_suite() -> None:
     assert any((golden.folder() / suite).is_file() for suite in golden.SUITES)
+
+
+@pytest.mark.parametrize(
+    ("suite", "key", "least"),
+    [
+        ("kpa_decisions.json.gz", "scenarios", 100),
+        ("window_averages.json.gz", "series", 10),
+        ("request_stats.json.gz", "series", 10),
+        ("decider_specs.json.gz", "rows", 100),
+    ],
+)
+def test_our_own_folder_holds_every_suite_of_the_autoscaler(suite: str, key: str, least: int) -> None:
+    recorded = json.loads(gzip.decompress((golden.OWN_FOLDER / suite).read_bytes()))[key]
+    assert len(recorded) >= least
+    steps = [row.get("ticks", row.get("ops", [row])) for row in recorded]
+    assert all(steps)
+
+
+def test_our_own_settings_hold_config_maps_that_are_refused() -> None:
+    rows = json.loads(gzip.decompress((golden.OWN_FOLDER / "decider_specs.json.gz").read_bytes()))["rows"]
+    assert {bool(row.get("config_error")) for row in rows} == {True, False}
+
+
+def test_our_own_request_series_hold_reports_to_compare() -> None:
+    series = json.loads(gzip.decompress((golden.OWN_FOLDER / "request_stats.json.gz").read_bytes()))["series"]
+    assert sum(operation[0] == "report" for each in series for operation in each["ops"]) >= 100
 
 
 def test_golden_folder_without_any_suite_fails_instead_of_skipping(tmp_path: Path) -> None:
