@@ -77,7 +77,7 @@ def _encoded(told: dict[str, Any], output: str) -> str:
 def _lines(told: Explanation, now: float, most: int | None) -> Iterator[str]:
     yield click.style(headline(told, now), bold=True)
     yield from (click.style(note, fg="yellow") for note in told.notes)
-    yield path(told)
+    yield from path(told)
     yield from _what_would_change_it(told, now)
     yield from _metrics(told)
     yield from _starts(told)

@@ -44,10 +44,10 @@ _BOUNDS: Final[Mapping[Bound, str]] = {
     Bound.ACTIVATING: "zero waits while it is activated{until}",
     Bound.ACTIVATION_TIMED_OUT: "it could not be activated in time, so it goes to zero",
     Bound.ACTIVE_TOO_BRIEFLY: "one stays until it has been active for {settings.stable_window:g} s",
-    Bound.FOUND_INACTIVE: "nobody asks for it, and the way to zero begins{until}",
+    Bound.FOUND_INACTIVE: "the grace period before zero begins and lasts{until}",
     Bound.ACTIVATOR_NOT_IN_PATH: "zero waits until the activator answers for it",
-    Bound.GRACE_PERIOD: "nobody asks for it, the grace period before zero lasts{until}",
-    Bound.RETENTION_PERIOD: "nobody asks for it, the last replica is retained{until}",
+    Bound.GRACE_PERIOD: "the grace period before zero lasts{until}",
+    Bound.RETENTION_PERIOD: "the last replica is retained{until}",
     Bound.POKE_ONLY_RAISES: "there are enough already",
 }
 _RATES: Final[Mapping[Clamp, str]] = {
@@ -99,7 +99,8 @@ def _why(told: Explanation, now: float) -> Iterator[str]:
     if latest.missing is not None:
         yield _MISSING[latest.missing]
     else:
-        yield _demand(latest)
+        if not _is_panicking_poke(latest):
+            yield _demand(latest)
         yield from _shaped(latest, told.outlook, now)
     yield from (bound_text(each, told.settings, latest, now) for each in _telling(latest))
 
@@ -110,16 +111,30 @@ def _telling(latest: Decision) -> tuple[Bound, ...]:
 
 
 def _demand(latest: Decision) -> str:
-    unit = _UNITS.get(latest.metric, latest.metric)
-    asks = f"ask for {latest.stable_raw or 'none'}"
     if latest.binding:
         most = max(each.want for each in latest.signals)
         return f"of {len(latest.signals)} metrics {latest.binding} asks for the most, {most}"
+    if latest.in_flight is not None:
+        return _asks(latest.in_flight, "requests", "at once", latest.panic_raw)
+    unit = _UNITS.get(latest.metric, latest.metric)
     if latest.stable_window == 0:
-        return f"{amount(latest.stable_value)} {unit} {asks} at {amount(latest.target_value)} a replica"
-    if latest.in_flight is not None and latest.in_flight == latest.stable_value:
-        return f"{latest.in_flight:g} {unit} at once {asks}"
-    return f"{amount(latest.stable_value)} {unit} on average over {latest.stable_window:g} s {asks}"
+        return _asks(latest.stable_value, unit, f"at {amount(latest.target_value)} a replica", latest.stable_raw)
+    if latest.stable_value == 0:
+        return f"no request was there for {latest.stable_window:g} s"
+    when = f"on average over {latest.stable_window:g} s"
+    return _asks(latest.stable_value, unit, when, latest.stable_raw)
+
+
+def _asks(value: float, unit: str, when: str, count: int) -> str:
+    told = amount(value)
+    if told == "1":
+        return f"1 {unit.replace('requests', 'request')} {when} asks for {count or 'none'}"
+    return f"{told} {unit} {when} ask for {count or 'none'}"
+
+
+def _is_panicking_poke(decision: Decision) -> bool:
+    """What is said of the panic says then what asked for it."""
+    return decision.in_flight is not None and decision.panic in (Panic.ENTERED, Panic.RENEWED)
 
 
 def _shaped(latest: Decision, outlook: Outlook | None, now: float) -> Iterator[str]:
@@ -145,7 +160,7 @@ def _shaped(latest: Decision, outlook: Outlook | None, now: float) -> Iterator[s
 def bound_text(bound: Bound, settings: RevisionSettings, decision: Decision, now: float) -> str:
     """What a bound did to a decision."""
     check = decision.next_check
-    until = "" if check is None else f" until {clock(check, now)}"
+    until = " for now" if check is None else f" until {clock(check, now)}"
     return _BOUNDS.get(bound, str(bound)).format(settings=settings, until=until)
 
 
@@ -229,22 +244,22 @@ def _moment(moment: Moment, now: float) -> tuple[str, str]:
     return at, f"{what}, which leaves {moment.scale} if the load stays as it is"
 
 
-def path(told: Explanation) -> str:
+def path(told: Explanation) -> Iterator[str]:
     """Whether requests pass the activator, and why Knative would have it so or not."""
     latest, settings = told.latest, told.settings
-    here = "Requests pass the gateway, which is the activator too, at any load."
-    if settings.autoscaler_class == HPA:
-        return here
+    waiting = ", where they wait while no replica is ready" if latest.ready == 0 else ""
+    yield f"Requests pass the gateway, which is the activator too, at any load{waiting}."
+    if settings.autoscaler_class == HPA or latest.ready == 0:
+        return
     burst, total = settings.target_burst_capacity, settings.total_value
-    if latest.ready == 0:
-        return f"{here} With no replica ready they wait in it."
     if burst == -1:
-        return f"{here} Behind another ingress it would stay in the path always: target-burst-capacity is -1."
-    if burst == 0:
-        return f"{here} Behind another ingress it would leave the path: target-burst-capacity is 0."
-    excess = math.floor(latest.ready * total - burst - latest.panic_value)
-    reckoned = f"{latest.ready} x {total:g} - {burst:g} - {amount(latest.panic_value)} = {excess}"
-    return f"{here} Excess burst capacity is {reckoned}: behind another ingress {_verdict(told)}."
+        yield "Behind another ingress it would stay in the path always: target-burst-capacity is -1."
+    elif burst == 0:
+        yield "Behind another ingress it would leave the path: target-burst-capacity is 0."
+    else:
+        excess = math.floor(latest.ready * total - burst - latest.panic_value)
+        reckoned = f"{latest.ready} x {total:g} - {burst:g} - {amount(latest.panic_value)} = {excess}"
+        yield f"Excess burst capacity is {reckoned}: behind another ingress {_verdict(told)}."
 
 
 def _verdict(told: Explanation) -> str:

@@ -97,6 +97,11 @@ def explained(interface: Served, *arguments: str, given: tuple[Decision, ...] = 
 def lines(interface: Served, *given: Decision, settings: RevisionSettings = SETTINGS) -> list[str]:
     """What is printed of hello when these were the decisions."""
     store(interface, "hello-00001", r00001=100)
+    return lines_of(interface, *given, settings=settings)
+
+
+def lines_of(interface: Served, *given: Decision, settings: RevisionSettings = SETTINGS) -> list[str]:
+    """The same once hello is stored."""
     interface.platform.autoscaler.under[KEY] = settings
     done = explained(interface, "hello", given=given)
     assert done.code == 0, done.err
@@ -129,10 +134,14 @@ def test_the_first_sentence_says_how_many_and_why(interface: Served) -> None:
 
 def test_then_whether_requests_pass_the_activator_in_numbers(interface: Served) -> None:
     printed = lines(interface, decided(Inputs(140.0, 140.0, 3)))
-    assert printed[1] == (
-        "Requests pass the gateway, which is the activator too, at any load. Excess burst capacity is"
-        " 3 x 100 - 211 - 140 = -51: behind another ingress it would stay in the path (6 activators)"
-        " until 4 replicas are ready."
+    assert printed[1:3] == [
+        "Requests pass the gateway, which is the activator too, at any load.",
+        "Excess burst capacity is 3 x 100 - 211 - 140 = -51: behind another ingress it would stay in the path"
+        " (6 activators) until 4 replicas are ready.",
+    ]
+    ample = lines_of(interface, decided(Inputs(140.0, 140.0, 4)))
+    assert ample[2] == (
+        "Excess burst capacity is 4 x 100 - 211 - 140 = 49: behind another ingress it would leave the path."
     )
 
 
@@ -152,7 +161,7 @@ def test_describe_begins_as_explain_does(interface: Served) -> None:
 )
 def test_a_burst_capacity_that_decides_alone_is_named(interface: Served, burst: float, said: str) -> None:
     settings = replace(SETTINGS, target_burst_capacity=burst)
-    assert said in lines(interface, decided(Inputs(140.0, 140.0, 3), settings), settings=settings)[1]
+    assert said in lines(interface, decided(Inputs(140.0, 140.0, 3), settings), settings=settings)[2]
 
 
 def test_then_what_would_change_it(interface: Served) -> None:
@@ -178,8 +187,8 @@ def test_the_end_of_panic_and_the_time_of_zero_are_told(interface: Served) -> No
     idle = decided(Inputs(0.0, 0.0, 1))
     done = explained(interface, "hello", given=(idle,))
     assert done.out.startswith(
-        "hello-00001 has 1 replica: 0 requests in flight on average over 60 s ask for none,"
-        " nobody asks for it, and the way to zero begins until 12:00:30."
+        "hello-00001 has 1 replica: no request was there for 60 s,"
+        " the grace period before zero begins and lasts until 12:00:30.\n"
     )
 
 
@@ -312,9 +321,16 @@ async def _condition(interface: Served, condition: dict[str, str]) -> None:
 
 def test_a_poke_that_panics_says_so_once(interface: Served) -> None:
     poked = decided(Inputs(0.0, 0.0, 1, in_flight=300.0))
-    assert section(lines(interface, poked), "Decisions:")[1].split(maxsplit=6)[-1] == (
-        "300 at once ask for 5, 2 or more times what is ready: panic, which holds 5"
-    )
+    printed = lines(interface, poked)
+    said = "300 at once ask for 5, 2 or more times what is ready: panic, which holds 5"
+    assert printed[0] == f"hello-00001 has 1 replica: {said}."
+    assert section(printed, "Decisions:")[1].split(maxsplit=6)[-1] == said
+
+
+def test_a_poke_that_raises_from_zero_names_what_waits(interface: Served) -> None:
+    poked = decided(Inputs(0.0, 0.0, 0, missing=Missing.NO_DATA, in_flight=1.0))
+    printed = lines(interface, poked)
+    assert printed[0] == "hello-00001 has no replica: 1 request at once asks for 1."
 
 
 @pytest.mark.parametrize(
