@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import json
 import math
+import operator
+import re
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -236,12 +238,12 @@ class ReportBatch:
         rows = len(revisions)
         averages = _column(fields, "average_concurrency", rows, MAX_CONCURRENCY)
         proxied_averages = _column(fields, "average_proxied_concurrency", rows, MAX_CONCURRENCY)
-        for average, proxied_average in zip(averages, proxied_averages, strict=True):
-            if proxied_average > average and not math.isclose(proxied_average, average):
+        for average, proxied_average in _exceeding(averages, proxied_averages):
+            if not math.isclose(proxied_average, average):
                 raise _invalid("average_proxied_concurrency", "must not exceed average_concurrency")
         counts = _column(fields, "request_count", rows, MAX_COUNT, whole=True)
         proxied_counts = _column(fields, "proxied_request_count", rows, MAX_COUNT, whole=True)
-        if any(proxied > count for count, proxied in zip(counts, proxied_counts, strict=True)):
+        if _exceeding(counts, proxied_counts):
             raise _invalid("proxied_request_count", "must not exceed request_count")
         ended = _number(fields, "ended", MAX_TIME)
         return cls(
@@ -259,6 +261,7 @@ class ReportBatch:
 
 _NAMES = tuple(Report.__dataclass_fields__)
 _BATCH_NAMES = tuple(ReportBatch.__dataclass_fields__)
+_KEY = re.compile("[^/]+/[^/]+")
 
 
 class Reporter:
@@ -323,24 +326,23 @@ def _name(fields: dict[str, Any], field: str) -> str:
 
 def _revision(fields: dict[str, Any]) -> str:
     value = _name(fields, "revision")
-    if not _is_key(value):
+    if not _KEY.fullmatch(value):
         raise _invalid("revision", "must be namespace/name")
     return value
-
-
-def _is_key(value: str) -> bool:
-    return value.count("/") == 1 and value[0] != "/" and value[-1] != "/"
 
 
 def _revisions(fields: dict[str, Any]) -> tuple[str, ...]:
     values = fields.get("revisions")
     if not isinstance(values, list) or len(values) > MAX_BATCH_ROWS:
         raise _invalid("revisions", f"must be a list of at most {MAX_BATCH_ROWS}")
-    for value in values:
-        if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME_LENGTH or not value.isprintable():
-            raise _invalid("revisions", f"must be 1 to {MAX_NAME_LENGTH} printable characters each")
-        if not _is_key(value):
-            raise _invalid("revisions", "must be namespace/name each")
+    # Check by check rather than name by name: ten thousand names pass without a loop in Python.
+    if not (
+        set(map(type, values)) <= {str}
+        and max(map(len, values), default=0) <= MAX_NAME_LENGTH
+        and all(map(str.isprintable, values))
+        and all(map(_KEY.fullmatch, values))
+    ):
+        raise _invalid("revisions", f"must be namespace/name, up to {MAX_NAME_LENGTH} printable characters each")
     if len(set(values)) < len(values):
         raise _invalid("revisions", "must not name one twice")
     return tuple(values)
@@ -356,6 +358,13 @@ def _column(fields: dict[str, Any], field: str, rows: int, most: float, *, whole
     if values and not (min(values) >= 0 and max(values) <= most and not math.isnan(sum(values))):
         raise _invalid(field, f"must be between 0 and {most:g}")
     return array("d", values)
+
+
+def _exceeding(wholes: array[float], parts: array[float]) -> list[tuple[float, float]]:
+    """Each whole that is less than its part, with that."""
+    if not any(map(operator.gt, parts, wholes)):
+        return []
+    return [(whole, part) for whole, part in zip(wholes, parts, strict=True) if part > whole]
 
 
 def _number(fields: dict[str, Any], field: str, most: float) -> float:

@@ -443,8 +443,7 @@ def test_a_row_that_is_used_again_knows_nothing_of_the_revision_before() -> None
     demands.add(0, SETTINGS, BEGIN + 1)
     assert averages(demands, [0], BEGIN + 1) == [None]
     # What looks like a repetition is none, and nobody is waited for who reported on the one before.
-    assert demands.accept(0, single, BEGIN + 2, BEGIN + 2) is Acceptance.ACCEPTED
-    assert demands.accept(0, replace(single, sequence=2), BEGIN + 1, BEGIN + 2) is Acceptance.ACCEPTED
+    assert demands.accept(0, single, single.ended, single.ended) is Acceptance.ACCEPTED
     assert averages(demands, [0, 1], BEGIN + 2) == [(5.0, 5.0), (6.0, 6.0)]
 
 
