@@ -8,6 +8,7 @@ alone, and for ticks: pokes and further metrics go one by one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -63,6 +64,12 @@ _STATE = {
     **dict.fromkeys(("max_panic_replicas", "excess_burst_capacity", "status"), 0),
     **dict.fromkeys(("initialized", "timed_out", "has_delay"), False),
     "activator_answers": True,
+    # Of the scale-down delay: its greatest past wish (-1: none), the bucket of that, whether it is the only wish,
+    # how many buckets the delay reaches back and how many seconds a bucket has.
+    "delay_peak": NONE,
+    **dict.fromkeys(("delay_bucket", "delay_reach"), 0),
+    "delay_granularity": 1,
+    "delay_alone": True,
 }
 _STORED = (
     *("panic_since", "max_panic_replicas", "excess_burst_capacity"),
@@ -71,7 +78,7 @@ _STORED = (
 # What means nothing, and is zero, while demand is unknown.
 _OF_DEMAND = (
     *("stable_value", "panic_value", "stable_raw", "panic_raw", "rate_floor", "rate_ceiling", "clamps"),
-    *("stable_want", "panic_want", "undelayed", "activators"),
+    *("stable_want", "panic_want", "undelayed"),
 )
 
 _OFF, _ENTERED, _RENEWED, _HELD, _LEFT = (PANICS.index(panic) for panic in Panic)
@@ -161,6 +168,7 @@ class StateColumns:
 
     def __init__(self) -> None:
         self._columns = _Columns(_STATE)
+        # Of rows that have one; where a peak stands alone its columns tell it, and this but how far it reaches.
         self._delays: dict[int, MaxWindow] = {}
         self._memories: dict[int, object] = {}
 
@@ -170,7 +178,7 @@ class StateColumns:
         state = State(
             or_none(values["panic_since"]),
             values["max_panic_replicas"],
-            self._delays.get(row),
+            self.delay(row),
             values["excess_burst_capacity"],
             self._memories.get(row),
         )
@@ -181,7 +189,7 @@ class StateColumns:
 
     def set(self, row: int, state: State, activity: Activity, path: RequestPath | None = None) -> None:
         """Set a row; without a path that stays as it was, `RequestPath()` in a row that is new or was cleared."""
-        values = {
+        values: dict[str, float | int | bool] = {
             "panic_since": nan_for_none(state.panic_since),
             "max_panic_replicas": state.max_panic_replicas,
             "excess_burst_capacity": state.excess_burst_capacity,
@@ -191,6 +199,8 @@ class StateColumns:
             "initialized": activity.initialized,
             "timed_out": activity.timed_out,
         }
+        if state.delay is not None:
+            values |= _delay_values(state.delay)
         self._columns.write(row, values)
         _keep(self._delays, row, state.delay)
         _keep(self._memories, row, state.memory)
@@ -210,7 +220,12 @@ class StateColumns:
 
     def delay(self, row: int) -> MaxWindow | None:
         """The scale-down delay in a row's state."""
-        return self._delays.get(row)
+        delay = self._delays.get(row)
+        columns = self._columns.columns
+        if delay is None or not columns["delay_alone"][row]:
+            return delay
+        alone, peak = MaxWindow(delay.duration, delay.granularity), int(columns["delay_peak"][row])
+        return alone if peak == NONE else alone.record(columns["delay_bucket"][row] * delay.granularity, peak)
 
     def of(self, rows: IntArray) -> Table:
         """State, activity and path of `rows` by the names of their types' fields."""
@@ -220,9 +235,41 @@ class StateColumns:
         """Take over the next state and activity from decisions of `decide`. Rows are unique."""
         for name in _STORED:
             self._columns.columns[name][rows] = records[name]
-        for index in np.flatnonzero(records["put_off"]).tolist():
-            row, record = int(rows[index]), records[index]
-            self._delays[row] = self._delays[row].record(float(record["at"]), int(record["undelayed"]))
+        delayed = np.flatnonzero(records["put_off"])
+        if len(delayed):
+            self._store_delays(rows[delayed], records["at"][delayed], records["undelayed"][delayed])
+
+    def _store_delays(self, rows: IntArray, at: FloatArray, wish: IntArray) -> None:
+        columns, state = self._columns.columns, self._columns.of(rows)
+        bucket, passed = _passed(state, at)
+        # A wish as great as all in reach makes them forgotten: then there is one peak, and no window to be made.
+        alone = (wish >= state["delay_peak"]) | (state["delay_alone"] & passed)
+        renewed = rows[alone]
+        columns["delay_peak"][renewed], columns["delay_bucket"][renewed] = wish[alone], bucket[alone]
+        columns["delay_alone"][renewed] = True
+        for index in np.flatnonzero(~alone).tolist():
+            row = int(rows[index])
+            delay = self.delay(row)
+            assert delay is not None, "has_delay says so"
+            self._delays[row] = delay = delay.record(float(at[index]), int(wish[index]))
+            self._columns.write(row, _delay_values(delay))
+
+
+def _delay_values(delay: MaxWindow) -> dict[str, float | int | bool]:
+    peaks = delay.peaks
+    return {
+        "delay_peak": peaks[0].value if peaks else NONE,
+        "delay_bucket": peaks[0].bucket if peaks else 0,
+        "delay_alone": len(peaks) < 2,
+        "delay_reach": math.ceil(delay.duration / delay.granularity),
+        "delay_granularity": delay.granularity,
+    }
+
+
+def _passed(state: Table, now: FloatArray) -> tuple[IntArray, BoolArray]:
+    """The delay's bucket of now, and whether the greatest past wish is out of reach by then."""
+    bucket = now.astype(np.int64) // state["delay_granularity"]
+    return bucket, state["delay_bucket"] <= bucket - state["delay_reach"]
 
 
 def _keep(those: dict[int, Any], row: int, value: object) -> None:
@@ -259,7 +306,8 @@ def _decide(
     known: BoolArray = inputs.missing == 0
     _note(records, given, inputs, now)
     wish = _wish(records, given, state, inputs, known, now)
-    desired = _put_off(records, states, rows, known & state["has_delay"] & given["reachable"], wish, now)
+    records["put_off"] = known & state["has_delay"] & given["reachable"]
+    desired = _put_off(records["put_off"], state, states, rows, wish, now)
     records["desired"] = np.where(known, desired, NONE)
     records["mode"] = PANICKING * ~np.isnan(records["panic_since"]) + DELAYED * (desired > wish)
     unknown = np.flatnonzero(~known)
@@ -362,12 +410,15 @@ def _activators(given: Table, ready: IntArray) -> IntArray:
 
 
 def _put_off(
-    records: Records, states: StateColumns, rows: IntArray, applies: BoolArray, wish: IntArray, now: FloatArray
+    applies: BoolArray, state: Table, states: StateColumns, rows: IntArray, wish: IntArray, now: FloatArray
 ) -> IntArray:
     """The greatest wish of the scale-down delay, where `applies` says that there is one."""
-    records["put_off"] = applies
-    desired = wish.copy()
-    for index in np.flatnonzero(applies).tolist():
+    if not applies.any():
+        return wish
+    lower = applies & (wish < state["delay_peak"])
+    _, passed = _passed(state, now)
+    desired = np.where(lower & ~passed, state["delay_peak"], wish)
+    for index in np.flatnonzero(lower & passed & ~state["delay_alone"]).tolist():
         delay = states.delay(int(rows[index]))
         assert delay is not None, "has_delay says so"
         desired[index] = delay.record(float(now[index]), int(wish[index])).current

@@ -57,7 +57,7 @@ def decide(settings: RevisionSettings, state: State, inputs: Inputs, now: float)
     in_flight = inputs.in_flight
     stable, panic, missing = inputs.stable, inputs.panic, inputs.missing
     if in_flight is not None:
-        if missing is Missing.NO_DATA:
+        if missing in (Missing.NO_DATA, Missing.METRICS_FAILED):
             stable = panic = 0.0
             missing = None
         panic = max(panic, in_flight)
@@ -129,6 +129,7 @@ def _undecided(settings: RevisionSettings, state: State, inputs: Inputs, missing
         panic_threshold=settings.panic_threshold,
         missing=missing,
         panic=Panic.OFF if state.panic_since is None else Panic.HELD,
+        activators=activators(settings, inputs.ready),
     )
 
 

@@ -11,6 +11,7 @@ time. Both are columns by row, a row being the engine's number of a revision; th
 from __future__ import annotations
 
 import math
+import struct
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,13 +73,15 @@ PANICS = tuple(Panic)
 MISSING: tuple[Missing | None, ...] = (None, *Missing)
 STATUSES: tuple[Status | None, ...] = (None, *Status)
 
-_FLOATS = ("at", "stable_value", "panic_value", "target_value", "stable_window", "panic_threshold")
 _COUNTS = (
     *("ready", "starting", "panic_window", "stable_raw", "panic_raw", "rate_floor", "rate_ceiling"),
-    *("stable_want", "panic_want", "undelayed", "activators"),
+    *("stable_want", "panic_want", "undelayed", "wanted", "activators"),
 )
+_FLOATS = ("at", "stable_value", "panic_value", "target_value", "stable_window", "panic_threshold")
 _UNKNOWN_COUNTS = ("scale", "desired", "wanted")
 _UNKNOWN_FLOATS = ("in_flight", "next_check")
+_LAYOUT = struct.Struct("=iiI4B10d14i2B3?3x")
+"""A `RECORD` as it lies in memory, field by field."""
 _RECORD_WORDS = RECORD.itemsize // 8
 _OUTCOME_WORDS = 2
 _RECORDS_A_SLAB = 8
@@ -97,28 +100,39 @@ class Details(NamedTuple):
 
 def encode(decision: Decision) -> np.void:
     """The record of a decision; its revision, `details(decision)`, delay and memory are left out."""
-    record: np.void = np.zeros(1, RECORD)[0]
-    for name in _FLOATS:
-        record[name] = getattr(decision, name)
-    for name in (*_COUNTS, *_UNKNOWN_COUNTS):
-        record[name] = _count(getattr(decision, name))
-    for name in _UNKNOWN_FLOATS:
-        record[name] = nan_for_none(getattr(decision, name))
     state, activity = decision.state, decision.activity
-    record["panic_since"] = nan_for_none(state.panic_since)
-    record["max_panic_replicas"] = _count(state.max_panic_replicas)
-    record["excess_burst_capacity"] = _count(state.excess_burst_capacity)
-    record["bounds"] = sum(bit(bound) for bound in decision.bounds)
-    record["missing"] = MISSING.index(decision.missing)
-    record["clamps"] = CLAMPS.index(decision.stable_clamp) + PANIC_CLAMP * CLAMPS.index(decision.panic_clamp)
-    record["mode"] = PANICKING * decision.panicking + DELAYED * decision.delayed
-    record["panic"] = PANICS.index(decision.panic)
-    record["metric"] = METRICS.index(decision.metric) if decision.metric in METRICS else len(METRICS)
-    if activity is not None:
-        record["status"] = STATUSES.index(activity.status)
-        record["since"] = activity.since
-        record["initialized"] = activity.initialized
-        record["timed_out"] = activity.timed_out
+    packed = _LAYOUT.pack(
+        # the outcome
+        _count(decision.scale),
+        _count(decision.desired),
+        sum(bit(bound) for bound in decision.bounds),
+        MISSING.index(decision.missing),
+        CLAMPS.index(decision.stable_clamp) + PANIC_CLAMP * CLAMPS.index(decision.panic_clamp),
+        PANICKING * decision.panicking + DELAYED * decision.delayed,
+        STATUSES.index(activity.status) if activity else 0,
+        # floats
+        decision.at,
+        decision.stable_value,
+        decision.panic_value,
+        nan_for_none(decision.in_flight),
+        decision.target_value,
+        decision.stable_window,
+        decision.panic_threshold,
+        nan_for_none(state.panic_since),
+        activity.since if activity else 0.0,
+        nan_for_none(decision.next_check),
+        # counts
+        *[_count(getattr(decision, name)) for name in _COUNTS],
+        _count(state.max_panic_replicas),
+        _count(state.excess_burst_capacity),
+        # codes and flags; only decisions in bulk are put off
+        PANICS.index(decision.panic),
+        METRICS.index(decision.metric) if decision.metric in METRICS else len(METRICS),
+        activity.initialized if activity else False,
+        activity.timed_out if activity else False,
+        False,
+    )
+    record: np.void = np.frombuffer(packed, RECORD)[0]
     return record
 
 
@@ -225,11 +239,12 @@ class Histories:
     def append(self, row: int, record: np.void, details: Details | None = None) -> bool:
         """As `append_changed` for one decision, with what its record has no room for."""
         self._grow(row)
-        rows, words = np.array([row]), _words(np.array([record], RECORD))
+        words = _words(np.array([record], RECORD))
         binding = details.binding if details else ""
-        if not self._differ(rows, words)[0] and binding == self._binding(row):
+        is_same = self._kept[row] > 0 and self._outcomes[row].tobytes() == words[0, :_OUTCOME_WORDS].tobytes()
+        if is_same and binding == self._binding(row):
             return False
-        self._append(rows, words)
+        self._append(np.array([row]), words)
         if details is not None:
             self._bound[row] = binding != ""
             self._add_details(row, details)
