@@ -164,6 +164,42 @@ def test_many_at_once_come_to_what_each_comes_to_alone(
         assert decisions == told_alone(row, story, times)
 
 
+@given(
+    st.lists(st.sampled_from([1.0, 3.0, 10.0, 30.0]), min_size=3, max_size=3),
+    st.lists(
+        st.tuples(
+            st.sampled_from([0.0, 0.5, 2.0, 2.0, 7.0, 40.0]),
+            st.lists(st.one_of(st.none(), st.integers(0, 5)), min_size=3, max_size=3),
+        ),
+        max_size=25,
+    ),
+)
+def test_scale_down_delays_hold_past_wishes_as_each_does_alone(
+    lengths: list[float], story: list[tuple[float, list[int | None]]]
+) -> None:
+    rows, delays = Rows(), [MaxWindow(length, kpa.TICK) for length in lengths]
+    for row, delay in enumerate(delays):
+        settings = replace(SETTINGS, target_value=1.0, panic_threshold=1000.0, scale_down_delay=delay.duration)
+        rows.settings.set(row, settings)
+        activity = bounds.begin(settings, 1, BEGIN, initialized=True)
+        rows.states.set(row, kpa.start(settings, 1, BEGIN), activity)
+    now = BEGIN
+    for passed, wishes in story:
+        now += passed
+        inputs = [
+            Inputs(float(wish or 0), 0.0, 1, missing=Missing.NO_DATA if wish is None else None) for wish in wishes
+        ]
+        decisions = rows.decisions([0, 1, 2], inputs, [now] * 3)
+        for row, (wish, decision) in enumerate(zip(wishes, decisions, strict=True)):
+            if wish is not None:
+                delays[row] = delays[row].record(now, wish)
+                assert (decision.undelayed, decision.desired) == (wish, delays[row].current)
+            assert rows.states.delay(row) == delays[row]
+            if passed == 0.5:  # told again, as after a poke
+                rows.states.set(row, *rows.states.get(row)[:2])
+                assert rows.states.delay(row) == delays[row]
+
+
 @given(some_stories())
 def test_a_decision_survives_its_record(story: Story) -> None:
     poked = [round_._replace(inputs=round_.inputs._replace(in_flight=9.0)) for round_ in story.rounds]
