@@ -105,7 +105,7 @@ def encode(decision: Decision) -> np.void:
         # the outcome
         _count(decision.scale),
         _count(decision.desired),
-        sum(bit(bound) for bound in decision.bounds),
+        sum(bit(bound) for bound in set(decision.bounds)),
         MISSING.index(decision.missing),
         CLAMPS.index(decision.stable_clamp) + PANIC_CLAMP * CLAMPS.index(decision.panic_clamp),
         PANICKING * decision.panicking + DELAYED * decision.delayed,

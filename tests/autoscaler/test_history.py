@@ -135,6 +135,11 @@ def test_another_reason_for_the_same_scale_is_news(bound: Bound) -> None:
     assert histories.decisions(0, "")[-1].bounds == (bound,)
 
 
+def test_a_reason_given_twice_is_one_reason() -> None:
+    twice = decided(1, bounds=(Bound.MIN_SCALE, Bound.MIN_SCALE))
+    assert decode(encode(twice)).bounds == (Bound.MIN_SCALE,)
+
+
 def changing(records: Records, number: int) -> Records:
     changed = records.copy()
     changed["scale"] = number
