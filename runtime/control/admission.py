@@ -35,6 +35,7 @@ from upwell.runtime.cluster.reference import SOURCE_ANNOTATION, SourceReference,
 from upwell.runtime.control.admitted import SET_BY_PLATFORM, Admitted, Declared, Refused
 from upwell.runtime.control.config import CONFIG_MAPS, CONFIG_NAMESPACE, ConfigLayers, check_config_map
 from upwell.runtime.control.honoured import not_honoured
+from upwell.runtime.control.revision import PROGRESS_DEADLINE, read_progress_deadline
 from upwell.runtime.control.settling import settle
 
 SIZE_LIMIT: Final = 1024 * 1024
@@ -174,6 +175,8 @@ def _declared_service(service: Service, context: AdmissionContext, index: int) -
     ]
     if SOURCE_ANNOTATION in annotations:
         found += _source_faults(annotations)
+    if PROGRESS_DEADLINE in annotations:
+        found += _deadline_faults(annotations[PROGRESS_DEADLINE])
     if found:
         raise Refused(index, found)
     return Declared(declared, (*warnings, *_annotation_warnings(annotations, context.autoscaler)))
@@ -186,6 +189,13 @@ def _annotation_warnings(annotations: Mapping[str, str], config: AutoscalerConfi
     for key, what in (*not_built(annotations, config), *doubtful(annotations, config)):
         place = field_path((*_TEMPLATE_ANNOTATIONS, key)) if key in annotations else f"config-autoscaler: {key}"
         yield f"{place}: {what}"
+
+
+def _deadline_faults(text: str) -> Iterable[Fault]:
+    try:
+        read_progress_deadline(text)
+    except ValueError as error:
+        yield Fault((*_TEMPLATE_ANNOTATIONS, PROGRESS_DEADLINE), f"{error}, was {text[:64]!r}")
 
 
 def _source_faults(annotations: Mapping[str, str]) -> Iterable[Fault]:

@@ -9,18 +9,25 @@ it instead.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from upwell.autoscaler.annotations import not_built
-from upwell.autoscaler.quantities import parse_quantity
-from upwell.autoscaler.spec import DEFAULT_CPU_REQUEST, AutoscalerConfig, RevisionSettings
+from upwell.autoscaler.bounds import needed
+from upwell.autoscaler.quantities import parse_quantity, parse_seconds
+from upwell.autoscaler.spec import (
+    DEFAULT_CPU_REQUEST,
+    DEFAULT_PROGRESS_DEADLINE,
+    AutoscalerConfig,
+    RevisionSettings,
+)
 from upwell.runtime.cluster.interface import Manifest
 from upwell.runtime.control.conditions import StatusCondition, find, is_true, merge, summary
 from upwell.runtime.control.images import unmapped_message
 
 IMAGE_NOT_MAPPED: Final = "ImageNotMapped"
 SCALE_TARGET_INITIALIZED: Final = "ScaleTargetInitialized"
+PROGRESS_DEADLINE: Final = "serving.knative.dev/progress-deadline"
 SCALING_AS_DECLARED: Final = "ScalingAsDeclared"
 
 _INFO: Final = "Info"
@@ -33,7 +40,23 @@ def revision_settings(config: AutoscalerConfig, revision: Manifest) -> RevisionS
         revision["metadata"].get("annotations", {}),
         container_concurrency=int(revision["spec"].get("containerConcurrency") or 0),
         cpu_request=_cpu_request(revision["spec"].get("containers") or ()),
+        progress_deadline=_progress_deadline(revision["metadata"].get("annotations", {})),
     )
+
+
+def read_progress_deadline(text: str) -> float:
+    """Seconds that replicas get to become ready, from the annotation. Raises ValueError for what Knative refuses."""
+    seconds = parse_seconds(text)
+    if seconds <= 0 or seconds != int(seconds):
+        raise ValueError("not a positive duration of whole seconds such as 120s")
+    return seconds
+
+
+def _progress_deadline(annotations: Mapping[str, str]) -> float:
+    try:
+        return read_progress_deadline(annotations[PROGRESS_DEADLINE])
+    except (KeyError, ValueError):
+        return DEFAULT_PROGRESS_DEADLINE
 
 
 def _cpu_request(containers: Iterable[Manifest]) -> float:
@@ -104,7 +127,7 @@ def _initialization(revision: Manifest, deployment: Manifest | None, config: Aut
     if not is_true(revision, SCALE_TARGET_INITIALIZED):
         settings = revision_settings(config, revision)
         ready = (deployment or {}).get("status", {}).get("readyReplicas") or 0
-        if ready < max(settings.min_scale, settings.initial_scale):
+        if ready < needed(settings, initialized=False):
             return StatusCondition(SCALE_TARGET_INITIALIZED, "Unknown", "Initializing", severity=_INFO)
     return StatusCondition(SCALE_TARGET_INITIALIZED, "True", severity=_INFO)
 

@@ -19,6 +19,7 @@ from upwell.runtime.cluster.interface import Manifest
 from upwell.runtime.cluster.reference import SOURCE_ANNOTATION, CommandReference, SourceReference
 from upwell.runtime.control.admission import SIZE_LIMIT, AdmissionContext, Admitted, Refused, admit, key_of
 from upwell.runtime.control.config import ConfigLayers
+from upwell.runtime.control.revision import PROGRESS_DEADLINE
 
 CONTEXT = AdmissionContext()
 TEMPLATE = "spec.template"
@@ -204,6 +205,13 @@ def test_an_autoscaling_annotation_that_knative_refuses_is_refused_here(key: str
     key = f"autoscaling.knative.dev/{key}"
     path = field_path(("spec", "template", "metadata", "annotations", key))
     assert refusal(annotated({key: value})).startswith(f"{path}: must be")
+
+
+@pytest.mark.parametrize("text", ["0s", "-5s", "1.5s", "soon", ""])
+def test_a_progress_deadline_that_is_none_is_refused(text: str) -> None:
+    path = field_path(("spec", "template", "metadata", "annotations", PROGRESS_DEADLINE))
+    assert refusal(annotated({PROGRESS_DEADLINE: text})).startswith(f"{path}: not a")
+    assert refusal(annotated({PROGRESS_DEADLINE: "90s"})) == ""
 
 
 def test_the_clusters_limits_of_scale_count() -> None:

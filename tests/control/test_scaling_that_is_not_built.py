@@ -92,6 +92,21 @@ def test_what_is_built_has_neither_warning_nor_condition(annotations: dict[str, 
     assert "ScalingAsDeclared" not in conditions(annotations)
 
 
+@pytest.mark.parametrize(("written", "seconds"), [("90s", 90.0), ("2m", 120.0), ("soon", 600.0), (None, 600.0)])
+def test_a_revision_may_say_how_long_its_replicas_may_take(written: str | None, seconds: float) -> None:
+    annotations = {} if written is None else {"serving.knative.dev/progress-deadline": written}
+    assert revision_settings(AutoscalerConfig(), revision(annotations)).progress_deadline == seconds
+
+
+def test_an_initial_scale_above_the_greatest_is_reached_with_the_greatest() -> None:
+    annotations = {"autoscaling.knative.dev/initial-scale": "5", "autoscaling.knative.dev/max-scale": "2"}
+    deployment = {"spec": {"replicas": 2}, "status": {"readyReplicas": 2}}
+    status = revision_status(revision(annotations), deployment, AutoscalerConfig(), 0.0, has_source=True)
+    initialized = find({"status": status}, "ScaleTargetInitialized")
+    assert initialized is not None
+    assert initialized.status == "True"
+
+
 def test_metrics_and_behavior_are_checked_with_the_manifest() -> None:
     metrics = "- {metric: concurrency, target: 10}\n- {metric: cpu, target: 70}\n"
     assert warnings({"autoscaling.upwell.dev/metrics": metrics}) == ()
