@@ -45,7 +45,7 @@ def revision_settings(config: AutoscalerConfig, revision: Manifest) -> RevisionS
 
 
 def read_progress_deadline(text: str) -> float:
-    """Seconds that replicas get to become ready, from the annotation. Raises ValueError for what Knative refuses."""
+    """Seconds that replicas get to become ready. Raises ValueError for an annotation that Knative refuses."""
     seconds = parse_seconds(text)
     if seconds <= 0 or seconds != int(seconds):
         raise ValueError("not a positive duration of whole seconds such as 120s")
