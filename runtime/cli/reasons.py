@@ -70,6 +70,11 @@ def clock(moment: float, now: float) -> str:
     return at.strftime("%H:%M:%S" if at.date() == today.date() else "%b %d %H:%M:%S")
 
 
+def metric_unit(metric: str) -> str:
+    """What a metric counts."""
+    return _UNITS.get(metric, metric)
+
+
 def replicas(count: int) -> str:
     """`no replica`, `1 replica`, `2 replicas`."""
     return "no replica" if count == 0 else "1 replica" if count == 1 else f"{count} replicas"
@@ -116,7 +121,7 @@ def _demand(latest: Decision) -> str:
         return f"of {len(latest.signals)} metrics {latest.binding} asks for the most, {most}"
     if latest.in_flight is not None:
         return _asks(latest.in_flight, "requests", "at once", latest.panic_raw)
-    unit = _UNITS.get(latest.metric, latest.metric)
+    unit = metric_unit(latest.metric)
     if latest.stable_window == 0:
         return _asks(latest.stable_value, unit, f"at {amount(latest.target_value)} a replica", latest.stable_raw)
     if latest.stable_value == 0:
@@ -191,7 +196,7 @@ def _asking(decision: Decision) -> Iterator[str]:
 
 def changes(told: Explanation, now: float) -> list[tuple[str, str]]:
     """What would change it: each with when it does."""
-    outlook, unit = told.outlook, _UNITS.get(told.latest.metric, told.latest.metric)
+    outlook, unit = told.outlook, metric_unit(told.latest.metric)
     if outlook is None:
         return []
     found = []
