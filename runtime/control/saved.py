@@ -13,7 +13,7 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +24,8 @@ SAVE_SECONDS: Final = 5.0
 END_SECONDS: Final = 2.0
 """For the last write; a disk that takes longer is given up."""
 MOST_BYTES: Final = 64 << 20
+AT_ONCE: Final = 256
+"""Revisions that are gathered without a pause."""
 
 _log = logging.getLogger("upwell.autoscaler")
 
@@ -69,9 +71,10 @@ def write_saved(path: Path, revisions: Mapping[str, Any]) -> None:
 
 
 class StateKeeper:
-    """Writes what `save` returns, as `write_saved` takes it, to `path` until it is cancelled, then once more."""
+    """Writes what `save` gives, revisions and what `write_saved` takes of each, to `path` until it is cancelled,
+    and then once more. Between some revisions and the next there is room for requests."""
 
-    def __init__(self, path: Path, save: Callable[[], Mapping[str, Any]]) -> None:
+    def __init__(self, path: Path, save: Callable[[], Iterable[tuple[str, Any]]]) -> None:
         self._path = path
         self._save = save
         self._writing: asyncio.Future[None] | None = None
@@ -98,8 +101,16 @@ class StateKeeper:
                 writing.result()
         return writing.done()
 
+    async def _gathered(self) -> dict[str, Any]:
+        revisions: dict[str, Any] = {}
+        for number, (revision, saved) in enumerate(self._save()):
+            revisions[revision] = saved
+            if number % AT_ONCE == AT_ONCE - 1:
+                await asyncio.sleep(0)
+        return revisions
+
     async def _write(self) -> None:
-        revisions = self._save()
+        revisions = await self._gathered()
         if self._is_empty and not revisions:
             return
         loop = asyncio.get_running_loop()

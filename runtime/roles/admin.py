@@ -1,6 +1,8 @@
 """The admin page: metrics and health, on a port of its own that is not the gateway's.
 
-A starlette application on uvicorn inside the platform's loop; it is read a few times a minute.
+A starlette application on uvicorn inside the platform's loop; it is read a few times a minute. Of ten thousand
+revisions a page takes seconds to make, so it is put together family by family, with room for requests in between,
+and written in a thread.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from starlette.applications import Starlette
@@ -54,7 +57,23 @@ class AdminPage:
 
     async def _metrics(self, request: Request) -> Response:
         encoder, content_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encoder(self._registry), headers={"content-type": content_type})
+        collected = _Collected()
+        for family in self._registry.collect():
+            collected.families.append(family)
+            await asyncio.sleep(0)
+        page = await asyncio.to_thread(encoder, collected)
+        return Response(page, headers={"content-type": content_type})
 
     async def _health(self, request: Request) -> Response:
         return JSONResponse({"status": "ok"})
+
+
+class _Collected(CollectorRegistry):
+    """Families that were collected before, for an encoder."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_describe=False)
+        self.families: list[Metric] = []
+
+    def collect(self) -> Iterable[Metric]:
+        return self.families

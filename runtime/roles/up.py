@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -266,8 +266,8 @@ class Platform:
                 f"what is stored could not be read in {START_SECONDS:.0f} s", where=str(self.directory)
             )
 
-    def _save(self) -> Mapping[str, Any]:
-        return self.autoscaler.engine.save(self._clock.now())
+    def _save(self) -> Iterable[tuple[str, Any]]:
+        return self.autoscaler.engine.save(self._clock.now()).items()
 
     def _serving_settings(self, config: PlatformConfig) -> ServingSettings:
         return ServingSettings(config.domains, self.port, config.autoscaler)

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,14 @@ import pytest
 
 from upwell.autoscaler.decision import Status
 from upwell.autoscaler.saved import SavedRevision
-from upwell.runtime.control.saved import MOST_BYTES, SAVE_SECONDS, StateKeeper, read_saved, write_saved
+from upwell.runtime.control.saved import (
+    AT_ONCE,
+    MOST_BYTES,
+    SAVE_SECONDS,
+    StateKeeper,
+    read_saved,
+    write_saved,
+)
 from upwell.runtime.testing.loop import run_fake
 
 WRITER = Path(__file__).with_name("state_writer.py")
@@ -35,7 +42,7 @@ def kept(path: Path, save: Callable[[], dict[str, Any]], seconds: float) -> list
 
     async def scenario() -> list[float]:
         loop = asyncio.get_running_loop()
-        keeper = asyncio.create_task(StateKeeper(path, save).run())
+        keeper = asyncio.create_task(StateKeeper(path, lambda: save().items()).run())
         began, changes, before = loop.time(), [], None
         while (now := loop.time() - began) < seconds:
             content = path.read_bytes() if path.exists() else None
@@ -118,6 +125,40 @@ def test_state_is_written_every_few_seconds_and_at_the_end(tmp_path: Path) -> No
     changes = kept(path, save, SAVE_SECONDS * 3 + 2.5)
     assert [round((moment - 0.5) / SAVE_SECONDS) for moment in changes] == [1, 2, 3]
     assert read_saved(path) == {"default/3": SAVED}
+
+
+def test_thousands_of_revisions_leave_room_for_others_while_they_are_gathered(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    many = 10 * AT_ONCE
+
+    async def scenario() -> set[int]:
+        turn, seen = 0, set[int]()
+        is_gathering = False
+        loop = asyncio.get_running_loop()
+
+        def another() -> None:
+            nonlocal turn
+            turn += 1
+            if is_gathering:
+                loop.call_soon(another)
+
+        def save() -> Iterator[tuple[str, Any]]:
+            nonlocal is_gathering
+            is_gathering = True
+            loop.call_soon(another)
+            for number in range(many):
+                seen.add(turn)
+                yield f"default/{number}", SAVED.to_json()
+            is_gathering = False
+
+        keeper = asyncio.create_task(StateKeeper(path, save).run())
+        await asyncio.sleep(SAVE_SECONDS + 0.5)
+        keeper.cancel()
+        await asyncio.gather(keeper, return_exceptions=True)
+        return seen
+
+    assert len(run_fake(scenario())) >= many // AT_ONCE
+    assert len(read_saved(path)) == many
 
 
 def test_a_platform_at_rest_writes_nothing_more(tmp_path: Path) -> None:
