@@ -70,9 +70,7 @@ def _panic(told: Explanation, now: float) -> tuple[Band, ...]:
     decisions, begin = told.history, _begin(told, now)
     times, held = [each.at for each in decisions], [each.panicking for each in decisions]
     bands = bands_where("panic mode", times, held, now, Color.VERMILION)
-    return tuple(
-        Band(each.name, max(each.start, begin), each.end, each.color) for each in bands if each.end > begin
-    )
+    return tuple(replace(each, start=max(each.start, begin)) for each in bands if each.end > begin)
 
 
 def _starts(told: Explanation) -> tuple[Markers, ...]:
