@@ -23,6 +23,7 @@ from . import (
     reload,
     request_cpu,
     sidecar,
+    simulation,
     streaming,
 )
 from .machine import describe
@@ -36,6 +37,7 @@ BENCHMARKS: Final[dict[str, Callable[[Plan], Result]]] = {
     "burst": burst.run,
     "autoscaler": autoscaler.run,
     "reaction": reaction.run,
+    "simulation": simulation.run,
     "deployed": deployed.run,
     "handlers": handlers.run,
     "sidecar": sidecar.run,
