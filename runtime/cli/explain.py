@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import click
 
+from upwell.functions.errors import InvalidInput
 from upwell.runtime.api.client import Client
 from upwell.runtime.api.explanation import Explained, Explanation
 from upwell.runtime.cli.named import DEFAULT_NAMESPACE, scaled_object
@@ -38,6 +40,13 @@ MILLISECONDS: Final = 1000.0
     help="Only what was decided in this time, such as 10m; else all that is kept, of which the last are printed.",
 )
 @click.option("--output", "-o", type=click.Choice(["json", "yaml"]), help="The whole record, times in UTC.")
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    callback=lambda context, parameter, given: _picture(given),
+    metavar="FILE.png",
+    help="Draw load, capacity, replicas, panic and starts into FILE.png; of several revisions, one file each.",
+)
 @namespace_option
 @with_client
 def explain(
@@ -45,6 +54,7 @@ def explain(
     name: str,
     since: float | None,
     output: str | None,
+    plot: Path | None,
     namespace: str | None,
 ) -> None:
     """Tell why a service has the replicas that it has, and what would change that.
@@ -53,15 +63,38 @@ def explain(
     """
     kind, name = scaled_object(name)
     told = client.explain(namespace or DEFAULT_NAMESPACE, name, kind=kind, since=since)
+    explained = Explained.from_json(told)
+    if plot is not None:
+        _draw(explained, plot)
     if output is not None:
         click.echo(_encoded(told, output), nl=False)
         return
-    explained = Explained.from_json(told)
     for index, each in enumerate(explained.revisions):
         if index:
             click.echo()
         for line in _lines(each, explained.now, MOST_ROWS if since is None else None):
             click.echo(line)
+
+
+def _picture(file: Path | None) -> Path | None:
+    if file is not None and file.suffix.lower() != ".png":
+        raise click.BadParameter("a plot is a PNG: write FILE.png")
+    return file
+
+
+def _draw(explained: Explained, file: Path) -> None:
+    """Raises InvalidInput when a file cannot be written."""
+    from upwell.runtime.charts.png import draw  # what draws is imported where something is drawn
+    from upwell.runtime.cli.plots import charts
+
+    for told in explained.revisions:
+        one = len(explained.revisions) == 1
+        path = file if one else file.with_stem(f"{file.stem}-{told.revision}")
+        try:
+            path.write_bytes(draw(charts(told, explained.now), title=f"{told.namespace}/{told.revision}"))
+        except OSError as error:
+            raise InvalidInput(f"cannot be written: {error.strerror}", where=str(path)) from error
+        click.echo(f"{path} written", err=True)
 
 
 def _encoded(told: dict[str, Any], output: str) -> str:

@@ -25,7 +25,7 @@ def _load(told: Explanation, now: float) -> Chart:
     total, target = told.settings.total_value, told.settings.target_value
     ready = [each.ready for each in told.series]
     return Chart(
-        f"{told.revision}: load and capacity",
+        "Load and capacity",
         x=_time(told, now),
         y=Axis(metric_unit(told.latest.metric)),
         series=(
@@ -45,7 +45,7 @@ def _replicas(told: Explanation, now: float) -> Chart:
     times = [each.at for each in told.series]
     wants = [math.nan if each.want is None else each.want for each in told.series]
     return Chart(
-        f"{told.revision}: replicas",
+        "Replicas",
         x=_time(told, now),
         y=Axis("replicas", Unit.COUNT),
         series=(

@@ -145,6 +145,30 @@ def test_then_whether_requests_pass_the_activator_in_numbers(interface: Served) 
     )
 
 
+def size_of(picture: Path) -> tuple[int, int]:
+    """Of a PNG, by its header."""
+    data = picture.read_bytes()
+    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+    assert data[12:16] == b"IHDR"
+    return int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
+
+
+def test_a_plot_is_written_of_each_revision_and_the_text_as_ever(interface: Served) -> None:
+    points = KeptPoints()
+    for ago in range(100, 0, -2):
+        points.add(NOON - ago, 140.0 + ago, 3, 2 + ago % 3)
+    interface.platform.autoscaler.points[KEY] = points
+    printed = lines(interface, decided(Inputs(140.0, 140.0, 3), state=panicking(3, NOON - 30)))
+    done = explained(interface, "hello", "--plot", "hello.png")
+    assert (done.out.splitlines(), done.err) == (printed, "hello.png written\n")
+    width, height = size_of(interface.directory / "hello.png")
+    assert width >= 800
+    assert height >= 400
+    done = explained(interface, "hello", "--plot", "nowhere/hello.png")
+    assert (done.code, done.err) == (2, "Error: nowhere/hello.png: cannot be written: No such file or directory\n")
+    assert "write FILE.png" in explained(interface, "hello", "--plot", "hello.svg").err
+
+
 def test_describe_begins_as_explain_does(interface: Served) -> None:
     first = lines(interface, decided(Inputs(140.0, 140.0, 3)))[0]
     shell = Shell(interface.directory, interface.directory)

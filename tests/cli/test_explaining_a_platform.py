@@ -82,7 +82,10 @@ def test_a_service_under_load_says_why_it_has_its_replicas(running: tuple[Shell,
     assert any("max-scale" in each["bounds"] for each in found["history"])
     assert found["outlook"]["no_more"] == "max-scale"
     assert len(found["starts"]) == 3
-    printed = shell.fine("explain", "slow")
+    printed = shell.fine("explain", "slow", "--plot", "slow.png")
+    picture = (shell.directory / "slow.png").read_bytes()
+    assert picture.startswith(b"\x89PNG\r\n\x1a\n")
+    assert len(picture) > 5_000
     assert printed.startswith("slow-00001 has 3 replicas since ")
     assert re.search(r"\n  no more +max-scale is 3\n", printed)
     for part in ("panic", "Starts:  3 replicas were started", "\nDecisions:\n"):

@@ -78,4 +78,4 @@ def test_panic_is_shaded_from_when_it_began_to_when_it_ended() -> None:
 def test_a_class_that_does_not_follow_requests_has_its_replicas_drawn() -> None:
     told = explanation(decided(50, panic_since=None), series=POINTS)
     (only,) = charts(replace(told, settings=replace(SETTINGS, autoscaler_class=HPA)), NOW)
-    assert only.title == "hello-00001: replicas"
+    assert only.title == "Replicas"
