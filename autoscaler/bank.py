@@ -13,14 +13,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
 from upwell.autoscaler.annotations import WEIGHTED_EXPONENTIAL
+from upwell.autoscaler.arrays import FloatArray, IntArray
 from upwell.autoscaler.window import Contents, LinearWindow, WeightedWindow, smoothing
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
 
 NEVER = -(2**61)
 """The newest second of a slot nothing was written to."""

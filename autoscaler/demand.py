@@ -22,7 +22,8 @@ from enum import StrEnum
 
 import numpy as np
 
-from upwell.autoscaler.bank import NEVER, BoolArray, FloatArray, IntArray, WindowBank
+from upwell.autoscaler.arrays import BoolArray, FloatArray, IntArray
+from upwell.autoscaler.bank import NEVER, WindowBank
 from upwell.autoscaler.metric_targets import RPS
 from upwell.autoscaler.reporters import BatchReporterState, ReporterState
 from upwell.autoscaler.spec import RevisionSettings

@@ -25,16 +25,19 @@ import numpy as np
 
 from upwell.autoscaler import bounds, bulk, records
 from upwell.autoscaler.annotations import HPA, KPA
+from upwell.autoscaler.arrays import BoolArray, IntArray
 from upwell.autoscaler.bounds import RequestPath
-from upwell.autoscaler.bulk import BulkInputs, SettingsColumns, StateColumns
+from upwell.autoscaler.bulk import BulkInputs
 from upwell.autoscaler.classes import NO_SIGNALS, ScalingClass, SignalReader
+from upwell.autoscaler.columns import SettingsColumns, StateColumns
 from upwell.autoscaler.combined import Combined
 from upwell.autoscaler.decision import Activity, Decision, Inputs, Missing, State
 from upwell.autoscaler.demand import Acceptance, Demands
+from upwell.autoscaler.history import Histories
 from upwell.autoscaler.hpa import HorizontalPodAutoscaler
-from upwell.autoscaler.records import MISSING, NONE, RECORD, Histories, Records, Series, SeriesColumns
+from upwell.autoscaler.records import MISSING, NONE, RECORD, Records
 from upwell.autoscaler.saved import SavedRevision, resume
-from upwell.autoscaler.slabs import BoolArray, IntArray
+from upwell.autoscaler.series import Series, SeriesColumns
 from upwell.autoscaler.spec import RevisionSettings
 from upwell.autoscaler.stats import Report, ReportBatch
 
@@ -169,6 +172,7 @@ class Engine:
         self._demands.remove(row)
         self._singles.pop(row, None)
         self._latest[row]["at"] = np.nan
+        self._states.clear(row)
         self._histories.clear(row)
         self._series.clear(row)
         self._free.append(row)
@@ -283,17 +287,19 @@ class Engine:
             latest={key: decision for key, decision in latest if decision},
         )
 
-    def save(self, now: float) -> dict[str, Any]:
-        """What a later engine may go on with, by revision, as JSON: see `SavedRevision`."""
+    def save(self, now: float) -> Iterator[tuple[str, dict[str, Any]]]:
+        """What a later engine may go on with, by revision, as JSON: see `SavedRevision`. Left out are revisions at
+        rest, and those that go while it is read."""
         self._moment(now)
-        saved: dict[str, Any] = {}
-        for key, row in self._rows.items():
-            single = self._singles.get(row)
-            state, activity = (single.state, single.activity) if single else self._states.get(row)[:2]
-            revision = SavedRevision.of(state, activity, now, shift=self._shift)
-            if not revision.is_at_rest:
-                saved[key] = revision.to_json()
-        return saved
+        rows, keys = self._bulk_rows()
+        active = [keys[index] for index in np.flatnonzero(~self._states.at_rest(rows)).tolist()]
+        for key in (*active, *(self._names[row] for row in self._singles)):
+            row = self._rows.get(key)
+            if row is not None:
+                state, activity, _ = self._state(row)
+                saved = SavedRevision.of(state, activity, now, shift=self._shift)
+                if not saved.is_at_rest:
+                    yield key, saved.to_json()
 
     # Rows
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from upwell.autoscaler.bank import BoolArray, FloatArray, IntArray
+from upwell.autoscaler.arrays import BoolArray, FloatArray, IntArray
 
 _REMEMBERED_SEQUENCES = 64
 

@@ -6,16 +6,9 @@ so that memory grows with what is used and is never copied. A slab that is hande
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
-Words = npt.NDArray[np.uint64]
-"""Items as they lie in memory, eight bytes a word."""
+from upwell.autoscaler.arrays import IntArray, Words
 
 NO_SLAB = -1
 _CHUNK_BYTES = 2**21
@@ -60,12 +53,3 @@ class Slabs:
         chunk, place = divmod(slab, self._per_chunk)
         slab_words: Words = self._chunks[chunk][place].copy()
         return slab_words
-
-
-def grown(column: npt.NDArray[Any], row: int, fill: Any) -> npt.NDArray[Any]:
-    """`column` with room for `row` along its first axis, at least twice as long when it has to grow."""
-    if row < len(column):
-        return column
-    longer = np.full((max(row + 1, 2 * len(column)), *column.shape[1:]), fill, column.dtype)
-    longer[: len(column)] = column
-    return longer

@@ -267,7 +267,7 @@ class Platform:
             )
 
     def _save(self) -> Iterable[tuple[str, Any]]:
-        return self.autoscaler.engine.save(self._clock.now()).items()
+        return self.autoscaler.engine.save(self._clock.now())
 
     def _serving_settings(self, config: PlatformConfig) -> ServingSettings:
         return ServingSettings(config.domains, self.port, config.autoscaler)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.plain_demand import PlainDemand
-from upwell.autoscaler.bank import IntArray
+from upwell.autoscaler.arrays import IntArray
 from upwell.autoscaler.demand import JITTER, MAX_REPORTERS, SILENCE, Acceptance, Demands
 from upwell.autoscaler.spec import RevisionSettings
 from upwell.autoscaler.stats import Report, ReportBatch

@@ -11,7 +11,7 @@ from upwell.autoscaler.bounds import RequestPath
 from upwell.autoscaler.decision import Bound, Decision, Missing, Panic, Status
 from upwell.autoscaler.demand import MAX_REPORTERS, Acceptance
 from upwell.autoscaler.engine import Engine
-from upwell.autoscaler.records import HISTORY
+from upwell.autoscaler.history import HISTORY
 from upwell.autoscaler.spec import RevisionSettings
 from upwell.autoscaler.stats import Report, Reporter
 

@@ -224,7 +224,7 @@ def test_what_was_saved_within_the_stable_window_is_gone_on_with() -> None:
         before.report_batch(batch(BEGIN + second, {key(0): 700.0 if second > 60 else 7.0}, second), BEGIN + second)
         for decision in before.tick(BEGIN + second).to_scale():
             before.observe(key(0), ready=decision.scale or 0)
-    saved = before.save(BEGIN + 100)
+    saved = dict(before.save(BEGIN + 100))
     expected = before.latest(key(0))
     assert expected is not None
     assert expected.panicking
@@ -244,4 +244,4 @@ def test_a_revision_at_rest_is_not_worth_saving() -> None:
     engine.set_revision(key(0), RevisionSettings(), BEGIN, 0, initialized=True)
     engine.set_revision(key(1), RevisionSettings(), BEGIN, 3, initialized=True)
     engine.tick(BEGIN)
-    assert set(engine.save(BEGIN + 1)) == {key(1)}
+    assert set(dict(engine.save(BEGIN + 1))) == {key(1)}

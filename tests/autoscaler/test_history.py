@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from support.bulk import Rows
 from upwell.autoscaler import bounds, kpa
 from upwell.autoscaler.decision import Bound, Decision, Inputs, Missing, SignalWant
-from upwell.autoscaler.records import HISTORY, Histories, Records, SeriesColumns, decode, details, encode
+from upwell.autoscaler.history import HISTORY, Histories
+from upwell.autoscaler.records import Records, decode, details, encode
+from upwell.autoscaler.series import SeriesColumns
 from upwell.autoscaler.spec import RevisionSettings
 
 BEGIN = 1_700_000_000.0

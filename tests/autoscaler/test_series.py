@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from upwell.autoscaler.records import COARSE_POINTS, FINE_POINTS, Series, SeriesColumns
+from upwell.autoscaler.series import COARSE_POINTS, FINE_POINTS, Series, SeriesColumns
 
 BEGIN = 1_700_000_000.0
 TICK = 2.0

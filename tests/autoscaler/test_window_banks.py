@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from support import golden
 from upwell.autoscaler.annotations import LINEAR, WEIGHTED_EXPONENTIAL
-from upwell.autoscaler.bank import NEVER, IntArray, WindowBank
+from upwell.autoscaler.arrays import IntArray
+from upwell.autoscaler.bank import NEVER, WindowBank
 from upwell.autoscaler.window import LinearWindow, WeightedWindow
 
 BEGIN = 1_700_000_000

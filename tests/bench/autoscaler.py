@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 
 from upwell.autoscaler.engine import Engine
-from upwell.autoscaler.records import HISTORY
+from upwell.autoscaler.history import HISTORY
 from upwell.autoscaler.spec import RevisionSettings
 from upwell.autoscaler.stats import Report, ReportBatch
 from upwell.runtime import procfs

@@ -9,7 +9,8 @@ import numpy as np
 
 from upwell.autoscaler import bounds, kpa
 from upwell.autoscaler.bounds import RequestPath
-from upwell.autoscaler.bulk import BulkInputs, SettingsColumns, StateColumns, decide
+from upwell.autoscaler.bulk import BulkInputs, decide
+from upwell.autoscaler.columns import SettingsColumns, StateColumns
 from upwell.autoscaler.decision import Activity, Decision, Inputs, State
 from upwell.autoscaler.records import MISSING, Records, decode
 from upwell.autoscaler.spec import RevisionSettings
