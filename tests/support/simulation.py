@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -40,13 +40,16 @@ def conditions(of: Trace, *, start: float = 0.5, seed: int = 0, **above: str) ->
 
 
 def observe(
-    given: Conditions, varied: Mapping[str, str] | None = None, shortcuts: Shortcuts = Shortcuts.TAKEN
+    given: Conditions,
+    varied: Mapping[str, str] | None = None,
+    shortcuts: Shortcuts = Shortcuts.TAKEN,
+    *,
+    start: Iterator[float] | None = None,
 ) -> Observed:
-    """All that happens under these conditions."""
+    """All that happens under these conditions; `start` takes the place of their start times."""
     plans = plan(given.declared, given.trace.functions, varied or {}).plans
-    world = World(
-        given.trace, plans, service_seconds(given), start_seconds(given), seed=given.seed, shortcuts=shortcuts
-    )
+    starts = start_seconds(given) if start is None else start
+    world = World(given.trace, plans, service_seconds(given), starts, seed=given.seed, shortcuts=shortcuts)
     return world.run()
 
 
