@@ -117,7 +117,7 @@ class Series:
     hints: Sequence[str] = ()
     """Of points: what a pointer over each one shows, likewise."""
     end: float | None = None
-    """Of steps and bars: where the last value ends. Without it a step ends at its x, a bar is as wide as others."""
+    """Of steps and bars: where the last ends. Without it a step ends at its x, a bar is as wide as others."""
 
     def __post_init__(self) -> None:
         if len(self.xs) != len(self.ys):
