@@ -64,10 +64,15 @@ def usable(axis: Axis, value: float) -> bool:
 
 
 def fit(axis: Axis, values: Iterable[float], most: int, *, vertical: bool) -> Scale:
-    """The scale that shows all usable values, with about `most` ticks at the most (never more than `most` + 2)."""
+    """The scale that shows all usable values, with about `most` ticks at the most (never more than `most` + 2).
+
+    Without any value there are no ticks.
+    """
     shown = [value for value in values if usable(axis, value)]
     shown.extend(value for value in (axis.least, axis.greatest) if value is not None)
     shown.extend(value for value, _ in axis.marks)
+    if not shown:
+        return Scale(1.0, 10.0, (), logarithmic=True) if axis.logarithmic else Scale(0.0, 1.0, ())
     if axis.logarithmic:
         return _logarithmic(axis, shown, most)
     low, high = _range(axis, shown, vertical=vertical)
@@ -128,7 +133,7 @@ def caption(axis: Axis, scale: Scale) -> str:
 def _range(axis: Axis, shown: list[float], *, vertical: bool) -> tuple[float, float]:
     if vertical and axis.from_zero:
         shown = [*shown, 0.0]
-    low, high = min(shown, default=0.0), max(shown, default=0.0)
+    low, high = min(shown), max(shown)
     if high - low > max(SMALLEST, 1e-9 * max(abs(low), abs(high))):
         return low, high
     if low == 0:
@@ -138,7 +143,7 @@ def _range(axis: Axis, shown: list[float], *, vertical: bool) -> tuple[float, fl
 
 
 def _logarithmic(axis: Axis, shown: list[float], most: int) -> Scale:
-    low, high = (min(shown), max(shown)) if shown else (1.0, 10.0)
+    low, high = min(shown), max(shown)
     if axis.marks:
         return Scale(low, high if high > low else low * 10, axis.marks, logarithmic=True)
     every = 1

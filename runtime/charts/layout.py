@@ -21,6 +21,7 @@ Point = tuple[float, float]
 TITLE_SIZE: Final = 16.0
 TEXT_SIZE: Final = 12.5
 MARKER_STRIP: Final = 12.0
+RIGHT_MARGIN: Final = 30.0
 SWATCH: Final = 18.0
 NARROW: Final = frozenset("iljtfrI.,:;'|!()[]/ ")
 WIDE: Final = frozenset("mwMW@%")
@@ -120,9 +121,9 @@ def arrange(chart: Chart, width: float = 960.0, height: float = 320.0) -> Scene:
     """The chart in a rectangle of that size."""
     heading, top = _heading(chart, width)
     bottom = height - (MARKER_STRIP if chart.markers else 0.0) - 42.0
-    vertical = fit(chart.y, _values(chart, vertical=True), max(2, int((bottom - top) // 40)), vertical=True)
+    vertical = fit(chart.y, _values(chart, vertical=True), max(2, int((bottom - top) // 34)), vertical=True)
     left = 12.0 + max((text_width(text) for _, text in vertical.marks), default=0.0)
-    right = width - 30.0
+    right = width - RIGHT_MARGIN
     horizontal = fit(chart.x, _values(chart, vertical=False), max(2, int((right - left) // 85)), vertical=False)
     plot = Plot(left, top, right, bottom, horizontal, vertical)
     shapes: list[Drawn] = [
@@ -191,7 +192,7 @@ def _heading(chart: Chart, width: float) -> tuple[list[Drawn], float]:
     shapes.extend(rows)
     if chart.y.label:
         shapes.append(Text(0, y, chart.y.label))
-        y += 10
+        y += 16
     return shapes, y
 
 
@@ -247,7 +248,8 @@ def _axes(chart: Chart, plot: Plot, height: float) -> Iterator[Drawn]:
     for value, text in plot.x.marks:
         at = plot.at(value)
         yield Line(((at, plot.bottom), (at, plot.bottom + 4)), Color.AXIS, 1.0)
-        yield Text(at, base + 18, text, anchor="middle")
+        half = text_width(text) / 2
+        yield Text(min(max(at, half), plot.right + RIGHT_MARGIN - half), base + 18, text, anchor="middle")
     if label := caption(chart.x, plot.x):
         yield Text((plot.left + plot.right) / 2, height - 6, label, anchor="middle")
 
@@ -380,10 +382,12 @@ Rectangle = tuple[float, float, float, float]
 
 
 def _place(width: float, x: float, y: float, taken: Sequence[Rectangle], plot: Plot) -> Rectangle:
-    offsets = [(10, -8), (-10 - width, -8), (-width / 2, -26), (-width / 2, 10), (8, -24), (8, 8)]
+    offsets = [(6, -24), (10, -8), (-10 - width, -8), (-width / 2, -26), (-6 - width, -24), (-width / 2, 10)]
     boxes = [(x + dx, y + dy, x + dx + width, y + dy + 16) for dx, dy in offsets]
     inside = [
-        b for b in boxes if b[0] >= 0 and b[2] <= plot.right + 28 and b[1] >= plot.top - 12 and b[3] <= plot.bottom
+        b
+        for b in boxes
+        if b[0] >= 0 and b[2] <= plot.right + RIGHT_MARGIN and b[1] >= plot.top - 12 and b[3] <= plot.bottom
     ]
     return min(inside or boxes[:1], key=lambda box: sum(_overlap(box, other) for other in taken))
 

@@ -1,8 +1,8 @@
 """Charts as PNG, one below the other, on a light ground.
 
 Shapes are drawn several times as large and made smaller, which smooths their edges; text is drawn at its final
-size, in the font that Pillow carries, so that no font need be on the machine. That font knows Latin letters without
-accents: others lose theirs, or become a question mark.
+size, in the font that Pillow carries, so that no font need be on the machine. That font knows Latin letters
+without accents: others lose theirs, or become a question mark.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SPELLED: Final = str.maketrans(
 
 
 def draw(charts: Sequence[Chart], *, title: str = "", width: int = 1000, height: int = 300) -> bytes:
-    """A PNG file, `width` pixels wide and `height` high for each chart, besides margins; equal for equal charts."""
+    """A PNG file, `width` pixels wide and `height` for each chart, besides margins; equal for equal charts."""
     from PIL import Image, ImageDraw
 
     head = 36 if title else 0
