@@ -116,7 +116,7 @@ def labels(axis: Axis, places: Sequence[float], step: float) -> list[str]:
         case Unit.MILLISECONDS:
             return _with_unit(places, step, "ms")
         case Unit.PERCENT:
-            return [f"{text}%" for text in _numbers([place * 100 for place in places], step * 100)]
+            return _with_unit([place * 100 for place in places], step * 100, "%")
         case _:
             return _numbers(places, step)
 

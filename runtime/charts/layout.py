@@ -162,11 +162,10 @@ def _range_in_words(chart: Chart, series: Series) -> str:
     values = [value for value in series.ys if usable(chart.y, value)]
     if not values:
         return f"{series.name}: no values"
-    unit = {Unit.MILLISECONDS: " ms", Unit.SECONDS: " s"}.get(chart.y.unit, "")
+    unit = {Unit.MILLISECONDS: " ms", Unit.SECONDS: " s", Unit.PERCENT: " %"}.get(chart.y.unit, "")
     factor = 100.0 if chart.y.unit is Unit.PERCENT else 1.0
-    sign = "%" if chart.y.unit is Unit.PERCENT else unit
     spread = (min(values), max(values), math.fsum(values) / len(values))
-    low, high, mean = (f"{value * factor:.4g}{sign}" for value in spread)
+    low, high, mean = (f"{value * factor:.4g}{unit}" for value in spread)
     return f"{series.name}: from {low} to {high}, mean {mean}"
 
 
@@ -382,12 +381,23 @@ Rectangle = tuple[float, float, float, float]
 
 
 def _place(width: float, x: float, y: float, taken: Sequence[Rectangle], plot: Plot) -> Rectangle:
-    offsets = [(6, -24), (10, -8), (-10 - width, -8), (-width / 2, -26), (-6 - width, -24), (-width / 2, 10)]
+    offsets = [
+        (6, -24),
+        (6, 8),
+        (10, -8),
+        (-10 - width, -8),
+        (-width / 2, -26),
+        (-6 - width, -24),
+        (-width / 2, 10),
+    ]
     boxes = [(x + dx, y + dy, x + dx + width, y + dy + 16) for dx, dy in offsets]
     inside = [
         b
         for b in boxes
-        if b[0] >= 0 and b[2] <= plot.right + RIGHT_MARGIN and b[1] >= plot.top - 12 and b[3] <= plot.bottom
+        if b[0] >= plot.left
+        and b[2] <= plot.right + RIGHT_MARGIN
+        and b[1] >= plot.top - 12
+        and b[3] <= plot.bottom
     ]
     return min(inside or boxes[:1], key=lambda box: sum(_overlap(box, other) for other in taken))
 

@@ -135,20 +135,21 @@ def _table(table: Table) -> list[str]:
 _STYLE: Final = f"""*{{box-sizing:border-box}}
 body{{margin:0;background:var(--paper);color:var(--ink);font:16px/1.5 {FONT}}}
 main{{max-width:1008px;margin:0 auto;padding:32px 24px 64px}}
-h1{{font-size:28px;line-height:1.25;margin:0 0 8px;overflow-wrap:anywhere}}
+h1{{font-size:28px;line-height:1.25;margin:0 0 8px;overflow-wrap:break-word}}
 h2{{font-size:20px;line-height:1.3;margin:48px 0 12px;padding-top:16px;border-top:1px solid var(--grid)}}
-p{{margin:0 0 16px;max-width:72ch;overflow-wrap:anywhere}}
+p{{margin:0 0 16px;max-width:72ch;overflow-wrap:break-word}}
 .lead{{color:var(--muted);font-size:17px}}
 .wide{{overflow-x:auto;margin:0 0 28px}}
 svg.chart{{display:block;max-width:100%;min-width:640px;height:auto}}
-.figures{{display:grid;grid-template-columns:repeat(auto-fit,minmax(180px,1fr));gap:12px;margin:0 0 28px}}
+.figures{{display:grid;grid-template-columns:repeat(auto-fit,minmax(250px,1fr));gap:12px;margin:0 0 28px}}
 .figures div{{border:1px solid var(--grid);border-radius:8px;padding:12px 16px}}
 .figures dt,.figures dd{{margin:0;color:var(--muted);font-size:14px}}
 .figures .value{{color:var(--ink);font-size:26px;line-height:1.3;font-weight:600}}
 table{{border-collapse:collapse;min-width:50%;font-size:14px}}
 caption{{text-align:left;font-weight:600;padding:0 0 8px}}
 th,td{{padding:6px 20px 6px 0;text-align:left;border-bottom:1px solid var(--grid);vertical-align:top}}
-th{{font-weight:400;overflow-wrap:anywhere}}
+th{{font-weight:400}}
+td:not(.number),th{{max-width:28em;overflow-wrap:break-word}}
 thead th{{color:var(--muted);border-color:var(--axis);vertical-align:bottom}}
 .number{{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}}
 .marked th,.marked td{{font-weight:600;box-shadow:inset 0 -2px var(--vermilion)}}

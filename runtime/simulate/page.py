@@ -57,7 +57,7 @@ def _figures(report: SimulationReport) -> Figures:
             Figure("Rejected", f"{report.rejected:,}", _of(report.rejected, report.requests)),
             Figure("Replicas at most", f"{report.greatest_replicas:,}", _mean_replicas(report)),
             Figure("Replica time", _duration(report.replica_seconds), _busy(report)),
-            Figure("Waste", f"{report.waste:.1%}", "of replica time without a request"),
+            Figure("Waste", _percent(report.waste), "of replica time without a request"),
         )
     )
 
@@ -159,7 +159,10 @@ def _latency(report: SimulationReport) -> Chart:
     )
     values = [value for line in lines for value in line.ys if value > 0]
     marks = tuple(zip(places, names, strict=True))
-    return Chart("Latency and queueing", Axis(marks=marks), _milliseconds_axis("duration", values), lines)
+    vertical = _milliseconds_axis("duration", values)
+    unshown = vertical.logarithmic and any(value <= 0 for line in lines for value in line.ys)
+    note = "Where a line does not begin, the duration is zero." if unshown else ""
+    return Chart("Latency and queueing", Axis(marks=marks), vertical, lines, note=note)
 
 
 def _milliseconds_axis(label: str, values: Sequence[float]) -> Axis:
@@ -175,13 +178,16 @@ def _sweep(report: SimulationReport, points: Sequence[SweepPoint]) -> Section:
         "On the front stands what no other setting beats: none has a lower p99 latency for as little replica time."
     )
     if report.recommended is not None:
-        text = f"Recommended: {report.recommended.label}. {report.reason} {text}"
+        text = f"Recommended: {report.recommended.label}{_because(report.reason)}. {text}"
     return Section("Settings compared", (chart, _sweep_table(report, ordered)), text)
 
 
+def _because(reason: str) -> str:
+    return f", because: {reason.rstrip(' .')}" if reason else ""
+
+
 def _scatter(report: SimulationReport, ordered: Sequence[SweepPoint]) -> Chart:
-    hours = max((point.replica_seconds for point in ordered), default=0.0) >= 7200
-    unit, divisor = ("replica-hours", 3600.0) if hours else ("replica-seconds", 1.0)
+    unit, divisor = _replica_unit([point.replica_seconds for point in ordered])
     chosen = [point for point in ordered if point == report.recommended]
     front = [point for point in ordered if point.on_front]
     beaten = [point for point in ordered if not point.on_front and point not in chosen]
@@ -203,7 +209,7 @@ def _scatter(report: SimulationReport, ordered: Sequence[SweepPoint]) -> Chart:
         scatter("recommended", chosen[:1], Color.VERMILION, [point.label for point in chosen[:1]]),
     )
     vertical = _milliseconds_axis("p99 latency", [point.p99 for point in ordered if point.p99 > 0])
-    kept = tuple(each for each in series if len(each.xs))
+    kept = tuple(each for each in series if len(each.xs) > (each.shape is Shape.LINE))
     return Chart("Latency against replica time", Axis(unit), vertical, kept)
 
 
@@ -217,15 +223,16 @@ def _sweep_table(report: SimulationReport, ordered: Sequence[SweepPoint]) -> Tab
         ]
         shown = [point for point in ordered if point in chosen]
         caption = f"{len(shown):,} of {len(ordered):,} settings, the front among them, cheapest first"
-    columns = ("Setting", "p50", "p99", "greatest", "cold starts", "rejected", "replica time", "waste", "front")
+    unit, divisor = _replica_unit([point.replica_seconds for point in ordered])
+    columns = ("Setting", "p50", "p99", "greatest", "cold starts", "rejected", unit, "waste", "front")
     rows = [
         (
             *(point.label, _milliseconds(point.p50), _milliseconds(point.p99), _milliseconds(point.greatest)),
             *(
                 f"{point.cold_starts:,}",
                 f"{point.rejected:,}",
-                _duration(point.replica_seconds),
-                f"{point.waste:.1%}",
+                _amount(point.replica_seconds / divisor),
+                _percent(point.waste),
             ),
             "yes" if point.on_front else "",
         )
@@ -238,27 +245,30 @@ def _sweep_table(report: SimulationReport, ordered: Sequence[SweepPoint]) -> Tab
 def _functions(report: SimulationReport) -> Table:
     shown, count = len(report.functions), report.function_count
     caption = "By requests, most first" if shown == count else f"The {shown} with the most requests, of {count:,}"
+    unit, divisor = _replica_unit([each.replica_seconds for each in report.functions])
     columns = (
-        "Function",
-        "requests",
-        "rejected",
-        "cold starts",
-        "p50",
-        "p99",
-        "replicas at most",
-        "replica time",
-        "waste",
+        *("Function", "requests", "rejected", "cold starts", "p50", "p99"),
+        *("replicas at most", unit, "waste"),
     )
-    return Table(caption, columns, [_function(each) for each in report.functions])
+    return Table(caption, columns, [_function(each, divisor) for each in report.functions])
 
 
-def _function(each: FunctionReport) -> tuple[str, ...]:
+def _function(each: FunctionReport, divisor: float) -> tuple[str, ...]:
     waste = 1 - each.busy_replica_seconds / each.replica_seconds if each.replica_seconds > 0 else 0.0
     return (
         *(each.name, f"{each.requests:,}", f"{each.rejected:,}", f"{each.cold_starts:,}"),
         *(_milliseconds(each.latency.p50), _milliseconds(each.latency.p99), f"{each.greatest_replicas:,}"),
-        *(_duration(each.replica_seconds), f"{waste:.1%}"),
+        *(_amount(each.replica_seconds / divisor), _percent(waste)),
     )
+
+
+def _replica_unit(replica_seconds: Sequence[float]) -> tuple[str, float]:
+    """One unit for all that is compared, and how many seconds it has."""
+    return ("replica-hours", 3600.0) if max(replica_seconds, default=0.0) >= 36_000 else ("replica-seconds", 1.0)
+
+
+def _amount(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}"
 
 
 def _count(number: int, noun: str) -> str:
@@ -266,7 +276,11 @@ def _count(number: int, noun: str) -> str:
 
 
 def _of(part: int, whole: int) -> str:
-    return f"{part / whole:.2%} of the requests" if whole else ""
+    return f"{part / whole * 100:.3g} % of the requests" if part else ""
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.1f} %"
 
 
 def _milliseconds(value: float) -> str:
@@ -279,5 +293,5 @@ def _duration(seconds: float) -> str:
     """With about three digits, in the largest unit that leaves a whole one."""
     for unit, name in ((86_400.0, "d"), (3600.0, "h"), (60.0, "min")):
         if seconds >= 2 * unit or (seconds >= unit and seconds % unit == 0):
-            return f"{seconds / unit:,.4g} {name}" if seconds < 1000 * unit else f"{seconds / unit:,.0f} {name}"
+            return f"{seconds / unit:.3g} {name}" if seconds < 1000 * unit else f"{seconds / unit:,.0f} {name}"
     return f"{seconds:.3g} s"
