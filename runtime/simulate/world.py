@@ -384,9 +384,10 @@ class World:
             if load.average_concurrency > revision.calm_load:
                 revision.loud_at = now
             in_flight = entry.stats.in_flight
-            if in_flight <= entry.ready_capacity:
-                entry.reset_poke()
-            if load.request_count == 0 and load.average_concurrency == 0 and in_flight == 0:
+            capacity = entry.ready_capacity
+            if in_flight <= capacity:
+                entry.poke_above = capacity
+            if in_flight == 0 and load.request_count == 0 and load.average_concurrency == 0:
                 entry.reporting = False
                 revision.silent_since = now
                 del reporting[key]

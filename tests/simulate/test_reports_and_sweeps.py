@@ -49,8 +49,8 @@ def test_load_is_time_in_flight_and_capacity_what_ready_replicas_take() -> None:
     assert load == pytest.approx([0, 2, 1, 0.5, 0.5, 0, 0, 0])
     assert ready == pytest.approx([0, 0.5, 1, 1, 1, 1, 1, 1])
     assert capacity == pytest.approx([100 * each for each in ready])
-    assert found.arrivals == (0, 2, 0, 1, 0, 0, 0, 0)
-    assert found.cold_starts == (0, 2, 0, 0, 0, 0, 0, 0)
+    assert list(found.arrivals) == [0, 2, 0, 1, 0, 0, 0, 0]
+    assert list(found.cold_starts) == [0, 2, 0, 0, 0, 0, 0, 0]
 
 
 def test_rejected_requests_have_no_latency() -> None:
