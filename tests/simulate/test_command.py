@@ -72,6 +72,18 @@ def test_a_sweep_is_a_table_with_its_front_and_a_recommendation() -> None:
     assert any(line.startswith("Take target=") for line in lines)
 
 
+def test_the_page_is_the_same_for_the_same_seed_and_needs_nothing_else(tmp_path: Path) -> None:
+    pages = []
+    for number in range(2):
+        path = tmp_path / f"{number}.html"
+        done("--trace", "spike:5-60rps/1m", "--sweep", "target=2,8", "--html", str(path))
+        pages.append(path.read_bytes())
+    assert pages[0] == pages[1]
+    assert b"<svg" in pages[0]
+    assert b"src=" not in pages[0]
+    assert b"<script" not in pages[0]
+
+
 def test_a_manifest_and_flags_decide_as_on_the_platform(tmp_path: Path) -> None:
     path = tmp_path / "service.yaml"
     path.write_text(SERVICE.format(name="hello", target=3) + CONFIG.format(most=40))
