@@ -56,6 +56,10 @@ class PrometheusServer:
         extra = parts.query or parts.fragment or parts.username is not None
         if parts.scheme not in ("http", "https") or not parts.hostname or extra or not url.isprintable():
             raise _not_a_server(url, where)
+        try:
+            parts.hostname.encode("idna")  # as it is looked up, each time it is asked
+        except UnicodeError as error:
+            raise _not_a_server(url, where) from error
         is_encrypted = parts.scheme == "https"
         path = parts.path.rstrip("/")
         return cls(parts.hostname, port or (443 if is_encrypted else 80), path, is_encrypted)
@@ -86,6 +90,8 @@ class PrometheusSource:
 
     def __init__(self, server: PrometheusServer | None) -> None:
         self._server = server
+        # Reading the machine's certificates takes tens of milliseconds, so it is done once, before anything waits.
+        self._context = ssl.create_default_context() if server is not None and server.is_encrypted else None
 
     async def poll(self, wanted: Sequence[Wanted], tell: Tell) -> None:
         """See `SignalSource`."""
@@ -108,24 +114,24 @@ class PrometheusSource:
         try:
             if self._server is None:
                 raise Unavailable(_NO_SERVER)
-            return Reading(await ask(self._server, query)), ""
+            return Reading(await ask(self._server, query, self._context)), ""
         except Unavailable as error:
             return Reading(missing=Missing.METRICS_FAILED), str(error)
 
 
-async def ask(server: PrometheusServer, query: str) -> float:
-    """What the query comes to now. Raises Unavailable."""
+async def ask(server: PrometheusServer, query: str, context: ssl.SSLContext | None = None) -> float:
+    """What the query comes to now; `context` is for a server that is encrypted. Raises Unavailable."""
     where = f"Prometheus at {server}"
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
-            status, body = await _get(server, server.request(query))
+            status, body = await _get(server, server.request(query), context)
     except TimeoutError as error:
         raise Unavailable(f"did not answer in {ANSWER_SECONDS:g} s", where=where) from error
     except ssl.SSLError as error:
         raise Unavailable(f"TLS failed: {error.reason}", where=where) from error
     except OSError as error:
         raise Unavailable(error.strerror or "cannot be reached", where=where) from error
-    except httptools.HttpParserError as error:
+    except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
         raise Unavailable("its answer is not HTTP", where=where) from error
     try:
         return max(0.0, value_of(status, body))
@@ -147,9 +153,8 @@ class _Answer:
         self.is_complete = True
 
 
-async def _get(server: PrometheusServer, request: bytes) -> tuple[int, bytes]:
+async def _get(server: PrometheusServer, request: bytes, context: ssl.SSLContext | None) -> tuple[int, bytes]:
     """Status and body; a body that was cut off is what came of it, and no JSON then."""
-    context = ssl.create_default_context() if server.is_encrypted else None
     reader, writer = await asyncio.open_connection(server.host, server.port, ssl=context)
     try:
         writer.write(request)
@@ -161,6 +166,8 @@ async def _get(server: PrometheusServer, request: bytes) -> tuple[int, bytes]:
             if received > ANSWER_BYTES:
                 raise Unavailable("its answer is too large", where=f"Prometheus at {server}")
             parser.feed_data(data)
+        if not received:
+            raise Unavailable("it closed the connection without an answer", where=f"Prometheus at {server}")
         return int(parser.get_status_code()), bytes(answer.body)
     finally:
         writer.transport.abort()
@@ -170,7 +177,7 @@ def value_of(status: int, body: bytes) -> float:
     """The number that an answer of the query API comes to. Raises ValueError, which says why there is none."""
     try:
         answer = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"answered {status} and no JSON") from error
     if not isinstance(answer, dict) or status != 200 or answer.get("status") != "success":
         said = answer.get("error") if isinstance(answer, dict) else None
@@ -183,7 +190,7 @@ def value_of(status: int, body: bytes) -> float:
         raise ValueError(f"the query gives a {str(kind)[:_SAID_LENGTH]}, not an instant vector or a scalar")
     if not result:
         raise ValueError("the query found nothing")
-    return sum(_sample(each.get("value") if isinstance(each, dict) else None) for each in result)
+    return _finite(sum(_sample(each.get("value") if isinstance(each, dict) else None) for each in result))
 
 
 def _sample(pair: Any) -> float:
@@ -194,6 +201,10 @@ def _sample(pair: Any) -> float:
             value = float(pair[1])
         except ValueError:
             value = math.nan
+    return _finite(value)
+
+
+def _finite(value: float) -> float:
     if not math.isfinite(value):
         raise ValueError("the query gives a value that is no number")
     return value

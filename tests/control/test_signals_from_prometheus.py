@@ -172,7 +172,7 @@ def test_a_server_below_a_path_is_asked_there() -> None:
         (b"SSH-2.0-OpenSSH_9.6\r\n", "is not HTTP"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", "no JSON"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 9999999\r\n\r\n" + b"x" * (ANSWER_BYTES + 1), "too large"),
-        (b"", "and no JSON"),
+        (b"", "without an answer"),
     ],
 )
 def test_an_answer_that_is_no_number_says_what_it_is(written: bytes, said: str) -> None:
@@ -209,6 +209,26 @@ def test_a_server_that_is_not_there_is_missing() -> None:
         server = PrometheusServer.parse(f"http://127.0.0.1:{taken.getsockname()[1]}", "a test")
         with pytest.raises(Unavailable, match="Prometheus at 127"):
             run_fake(ask(server, "queue"))
+
+
+def test_samples_whose_sum_is_beyond_all_numbers_are_missing() -> None:
+    with pytest.raises(ValueError, match="no number"):
+        value_of(200, vector("1e308", "1e308"))
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        whole(b"[" * 900_000),
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n",
+        b"",
+    ],
+    ids=["nested", "another protocol", "nothing"],
+)
+def test_a_hostile_answer_to_one_query_leaves_the_others_their_values(hostile: bytes) -> None:
+    answers = {"hostile": hostile, "queue": whole(vector("4"))}
+    targets = [MetricTarget("prometheus", 5.0, query) for query in answers]
+    assert polled(Playing(answers), targets, [REVISION]) == [FAILED, Reading(4.0)]
 
 
 @given(st.recursive(
@@ -305,7 +325,16 @@ def test_addresses_of_servers(url: str, server: PrometheusServer) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["127.0.0.1:9091", "ftp://a", "http://", "http://a:port", "http://a?b", "http://a/b\r\nc: d", "http://u@a"],
+    [
+        "127.0.0.1:9091",
+        "ftp://a",
+        "http://",
+        "http://a:port",
+        "http://a?b",
+        "http://a/b\r\nc: d",
+        "http://u@a",
+        "http://a..b",
+    ],
 )
 def test_what_is_no_address_is_refused_with_its_flag(url: str) -> None:
     with pytest.raises(InvalidSettings, match="--prometheus"):
