@@ -19,7 +19,7 @@ from upwell.runtime.simulate.quantities import show_seconds
 from upwell.runtime.simulate.report import SimulationReport
 from upwell.runtime.simulate.summary import summarize
 from upwell.runtime.simulate.trace import FloatArray, Trace
-from upwell.runtime.simulate.world import Observed, Shortcuts, World
+from upwell.runtime.simulate.world import Shortcuts, World
 
 _SERVICE_STREAM: Final = 1
 _START_STREAM: Final = 2
@@ -56,8 +56,7 @@ def simulate(
         shortcuts=shortcuts,
         told=told,
     )
-    observed: Observed = world.run()
-    return summarize(conditions.trace, plans.plans, observed, {**_shown(conditions), **plans.shown, **varied})
+    return summarize(conditions.trace, plans.plans, world.run(), {**_shown(conditions), **plans.shown, **varied})
 
 
 def service_seconds(conditions: Conditions) -> FloatArray:

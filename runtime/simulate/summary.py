@@ -8,10 +8,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from upwell.runtime.simulate.observed import Fate, Observed
 from upwell.runtime.simulate.replicas import RevisionPlan
 from upwell.runtime.simulate.report import TOP_FUNCTIONS, FunctionReport, Quantiles, Series, SimulationReport
 from upwell.runtime.simulate.trace import FloatArray, IntArray, Trace
-from upwell.runtime.simulate.world import Fate, Observed
 
 MOST_BUCKETS: Final = 600
 """Points of a series: more than a chart has pixels to tell apart."""

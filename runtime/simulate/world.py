@@ -32,7 +32,6 @@ import heapq
 import random
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
@@ -43,27 +42,12 @@ from upwell.runtime.control.autoscaler import REPORTS_SECONDS
 from upwell.runtime.gateway.activator import Backend
 from upwell.runtime.gateway.settings import GatewaySettings
 from upwell.runtime.simulate.autoscaling import Autoscaling
-from upwell.runtime.simulate.replicas import (
-    ReplicaColumns,
-    RevisionPlan,
-    VirtualReplica,
-    VirtualRevision,
-    may_rest,
-)
+from upwell.runtime.simulate.cluster import Events, VirtualCluster
+from upwell.runtime.simulate.observed import EPOCH, Fate, Observed
+from upwell.runtime.simulate.replicas import RevisionPlan, VirtualRevision, may_rest
 from upwell.runtime.simulate.trace import FloatArray, Trace
 
-EPOCH: Final = 1_000_000
-"""Where the virtual clock begins, in Unix seconds: an even one, long after what any window looks back on."""
 REPLICA_REPORT: Final = 0.5
-
-
-class Fate(enum.IntEnum):
-    """What became of a request."""
-
-    ANSWERED = 0
-    QUEUE_FULL = 1
-    TIMED_OUT_WAITING = 2
-    TIMED_OUT_AT_REPLICA = 3
 
 
 class Shortcuts(enum.Enum):
@@ -71,30 +55,6 @@ class Shortcuts(enum.Enum):
 
     TAKEN = enum.auto()
     AVOIDED = enum.auto()
-
-
-@dataclass(slots=True)
-class Observed:
-    """All that happened, in columns. Times are those of the virtual clock, in seconds."""
-
-    began: float
-    ended: float
-    arrived: FloatArray
-    """By request, as all up to `cold`."""
-    dispatched: array[float]
-    """When a replica took it; 0 when none did."""
-    finished: array[float]
-    fate: array[int]
-    cold: array[int]
-    """1 when it found no replica ready."""
-    replicas: ReplicaColumns = field(default_factory=ReplicaColumns)
-    wants: list[tuple[float, int]] = field(default_factory=list)
-    """Changes of the number of replicas that the autoscaler wants, over all revisions."""
-    panics: list[tuple[float, float]] = field(default_factory=list)
-    """From when to when a revision was in panic mode."""
-    scales: list[tuple[float, int, int]] = field(default_factory=list)
-    """Each call of the cluster's `scale` that changed something: when, which function, to how many."""
-    ticks: int = 0
 
 
 class World:
@@ -123,7 +83,6 @@ class World:
         self._times.append(float("inf"))
         self._function: list[int] = trace.function.tolist()
         self._service: list[float] = service.tolist()
-        self._start_seconds = start_seconds
         self._seed = seed
         self._short = shortcuts is Shortcuts.TAKEN
         self._told = told
@@ -135,8 +94,7 @@ class World:
         self._autoscaling = Autoscaling()
         self._poke_growth = GatewaySettings().poke_growth
         self._margin = GatewaySettings().replica_margin_seconds
-        self._events: list[tuple[float, int, Any]] = []
-        self._numbered = 0
+        self._events = Events()
         self._next = 0
         self._open = 0
         self._reporting: dict[str, VirtualRevision] = {}
@@ -153,6 +111,7 @@ class World:
             fate=array("b", bytes(count)),
             cold=array("b", bytes(count)),
         )
+        self._cluster = VirtualCluster(self._events, start_seconds, self.observed, self)
 
     def run(self) -> Observed:
         """Simulate the whole trace, and on until its last request is over."""
@@ -190,7 +149,7 @@ class World:
 
     def _advance(self, until: float) -> None:
         """Everything that happens before `until`."""
-        events, times, position = self._events, self._times, self._next
+        events, times, position = self._events.heap, self._times, self._next
         arrival = times[position]
         pop = heapq.heappop
         while True:
@@ -209,10 +168,6 @@ class World:
             else:
                 break
         self._next = position
-
-    def _at(self, moment: float, what: Callable[[float], None]) -> None:
-        self._numbered -= 1
-        heapq.heappush(self._events, (moment, self._numbered, what))
 
     # Requests, as the gateway's Call takes them
 
@@ -244,7 +199,7 @@ class World:
             self.observed.cold[request] = 1
         if not revision.expiring:
             revision.expiring = True
-            self._at(now + revision.plan.limits.timeout_seconds, partial(self._expire, revision))
+            self._events.at(now + revision.plan.limits.timeout_seconds, partial(self._expire, revision))
 
     def _expire(self, revision: VirtualRevision, now: float) -> None:
         """Answer for the requests that have waited for too long; they came in the order in which they wait."""
@@ -254,7 +209,7 @@ class World:
             self._refuse(revision, waiting.popleft(), Fate.TIMED_OUT_WAITING, now)
         revision.expiring = bool(waiting)
         if waiting:
-            self._at(self._times[waiting[0]] + timeout, partial(self._expire, revision))
+            self._events.at(self._times[waiting[0]] + timeout, partial(self._expire, revision))
 
     def _dispatch(self, revision: VirtualRevision, request: int, backend: Backend, now: float) -> None:
         self.observed.dispatched[request] = now
@@ -267,7 +222,7 @@ class World:
         if backend.in_flight == 1:
             replica: Any = backend.replica
             replica.busy_since = now
-        heapq.heappush(self._events, (now + seconds, request, backend))
+        heapq.heappush(self._events.heap, (now + seconds, request, backend))
 
     def _complete(self, request: int, backend: Backend, now: float) -> None:
         revision = self._revisions[self._function[request]]
@@ -279,7 +234,7 @@ class World:
             replica: Any = backend.replica
             replica.idle(now)
             if replica.state is ReplicaState.DRAINING:
-                self._gone(revision, replica, now)
+                self._cluster.gone(revision, replica, now)
         if activator.waiting:
             self._serve_waiting(revision, now)
         entry.stats.finish(now)
@@ -310,62 +265,27 @@ class World:
             self._note(revision, decision, now)
             self._act(revision, decision, now)
 
-    # Replicas, as the local cluster has them
+    # Told by the cluster
 
-    def _act(self, revision: VirtualRevision, decision: Decision, now: float) -> None:
-        wanted = decision.scale
-        if wanted is None or wanted == revision.wanted:
-            return
-        revision.wanted = wanted
-        self.observed.scales.append((now, revision.index, wanted))
-        revision.unsettled = True
-        if revision.converging:
-            return
-        revision.converging = True
-        while revision.unsettled:
-            revision.unsettled = False
-            self._round(revision, now)
-        revision.converging = False
-
-    def _round(self, revision: VirtualRevision, now: float) -> None:
-        for replica in revision.surplus():
-            if revision.unsettled:
-                return
-            self._drain(revision, replica, now)
-        missing = revision.wanted - len(revision.alive)
-        for _ in range(missing):
-            replica = revision.start(now)
-            self._at(now + next(self._start_seconds), partial(self._became_ready, revision, replica))
-        if missing > 0:
-            self._observe(revision)
-
-    def _became_ready(self, revision: VirtualRevision, replica: VirtualReplica, now: float) -> None:
-        if replica.state is not ReplicaState.STARTING:
-            return
-        revision.became_ready(replica, now)
+    def capacity_gained(self, revision: VirtualRevision, now: float) -> None:
+        """See ClusterObserver."""
         self._present[revision.key] = revision
         self._serve_waiting(revision, now)
-        self._observe(revision)
 
-    def _drain(self, revision: VirtualRevision, replica: VirtualReplica, now: float) -> None:
-        removed = revision.drain(replica, now)
+    def capacity_lost(self, revision: VirtualRevision, removed: bool, now: float) -> None:
+        """See ClusterObserver."""
         activator = revision.entry.activator
         if activator.waiting and (removed or not activator.backends):
             self._poke(revision, now)
-        if replica.backend is None or replica.backend.in_flight == 0:
-            self._gone(revision, replica, now)
-        self._observe(revision)
 
-    def _gone(self, revision: VirtualRevision, replica: VirtualReplica, now: float) -> None:
-        replica.state = ReplicaState.GONE
-        revision.draining -= 1
-        self.observed.replicas.add(revision.index, replica, now)
-        if revision.ready + revision.draining == 0:
-            self._present.pop(revision.key, None)
-            revision.silent_since = now
-
-    def _observe(self, revision: VirtualRevision) -> None:
+    def counted(self, revision: VirtualRevision) -> None:
+        """See ClusterObserver."""
         self._autoscaling.observe(revision.key, revision.ready, revision.starting)
+
+    def emptied(self, revision: VirtualRevision, now: float) -> None:
+        """See ClusterObserver."""
+        self._present.pop(revision.key, None)
+        revision.silent_since = now
 
     # The autoscaler
 
@@ -409,6 +329,10 @@ class World:
     def _index(self, decision: Decision) -> int:
         return self._by_key[decision.revision].index
 
+    def _act(self, revision: VirtualRevision, decision: Decision, now: float) -> None:
+        if decision.scale is not None:
+            self._cluster.scale(revision, decision.scale, now)
+
     def _note(self, revision: VirtualRevision, decision: Decision, now: float) -> None:
         want = decision.wanted
         if want is not None and want != revision.want:
@@ -439,10 +363,7 @@ class World:
         """Everything that still goes on ends with the simulation."""
         self.observed.ended = now
         for revision in self._revisions:
-            for replica in revision.alive:
-                if replica.backend is not None and replica.backend.in_flight:
-                    replica.idle(now)
-                self.observed.replicas.add(revision.index, replica, now)
+            self._cluster.close(revision, now)
             if revision.panic_since is not None:
                 self.observed.panics.append((revision.panic_since, now))
 

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from support.simulation import conditions, observe
 from upwell.runtime.simulate.heavy_tail import heavy_tail
+from upwell.runtime.simulate.observed import Observed
 from upwell.runtime.simulate.simulation import Conditions
-from upwell.runtime.simulate.world import Observed, Shortcuts
+from upwell.runtime.simulate.world import Shortcuts
 
 LENGTH = 400.0
 

@@ -3,7 +3,7 @@
 import pytest
 
 from support.simulation import ReadyCounts, conditions, observe, trace
-from upwell.runtime.simulate.world import EPOCH, Fate
+from upwell.runtime.simulate.observed import EPOCH, Fate
 
 
 def test_the_first_request_waits_for_its_replica_to_start_and_is_the_only_cold_one() -> None:

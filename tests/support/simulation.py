@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from upwell.runtime.simulate.distributions import Constant
+from upwell.runtime.simulate.observed import Observed
 from upwell.runtime.simulate.plans import Declared, plan
 from upwell.runtime.simulate.simulation import Conditions, service_seconds, start_seconds
 from upwell.runtime.simulate.trace import Trace, ordered
-from upwell.runtime.simulate.world import Observed, Shortcuts, World
+from upwell.runtime.simulate.world import Shortcuts, World
 
 NAME = "default/function"
 
