@@ -16,12 +16,11 @@ import numpy.typing as npt
 
 from upwell.autoscaler.arrays import BoolArray, Codes, FloatArray, IntArray
 from upwell.autoscaler.columns import SettingsColumns, StateColumns, Table, delay_passed
-from upwell.autoscaler.decision import Bound, Clamp, Panic, Status
+from upwell.autoscaler.decision import GREATEST_COUNT, Bound, Clamp, Panic, Status
 from upwell.autoscaler.kpa import LEAST_ACTIVATORS
 from upwell.autoscaler.records import (
     CLAMPS,
     DELAYED,
-    GREATEST_COUNT,
     NONE,
     PANIC_CLAMP,
     PANICKING,
@@ -81,9 +80,10 @@ def decide(
     """
     records = np.zeros(len(rows), RECORD)
     times: FloatArray = np.broadcast_to(np.float64(now), rows.shape)
-    for begin in range(0, len(rows), _BLOCK):
-        block = slice(begin, begin + _BLOCK)
-        _decide(records[block], settings, states, rows[block], inputs.part(block), times[block])
+    with np.errstate(over="ignore"):  # what is too large for a float saturates as any count that is too large
+        for begin in range(0, len(rows), _BLOCK):
+            block = slice(begin, begin + _BLOCK)
+            _decide(records[block], settings, states, rows[block], inputs.part(block), times[block])
     return records
 
 

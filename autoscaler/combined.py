@@ -8,7 +8,6 @@ add some. What a replica uses while nothing is asked of it does not keep it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
@@ -101,9 +100,8 @@ def _proposals(settings: RevisionSettings, inputs: Inputs, now: float) -> tuple[
 
 def _limited(settings: RevisionSettings, ready: int, signal: SignalWant) -> SignalWant:
     """Between the limits of rate, and at least the activation scale when it asks for anything."""
-    served = max(1, ready)
-    floor = math.floor(served / settings.max_scale_down_rate) if settings.reachable else 0
-    want = min(max(signal.want, floor), math.ceil(settings.max_scale_up_rate * served))
+    floor, ceiling = kpa.rate_limits(settings, ready)
+    want = min(max(signal.want, floor), ceiling)
     if settings.activation_scale > 1 and signal.raw > 0:
         want = max(want, settings.activation_scale)
     return signal._replace(want=want)

@@ -8,9 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from upwell.autoscaler.window import MaxWindow
+
+GREATEST_COUNT: Final = 2**31 - 1
+"""The most replicas that are counted, as wide as Kubernetes' own counts; what comes to more counts as this."""
+
+
+def saturated(count: float) -> float:
+    """`count`, infinite if need be, as a number that can be rounded to a count of replicas, either sign."""
+    return max(-GREATEST_COUNT, min(count, GREATEST_COUNT))
 
 
 class Missing(StrEnum):

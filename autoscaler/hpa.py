@@ -18,14 +18,23 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from upwell.autoscaler.behavior import Behavior, PolicyType, ScalingRules, SelectPolicy
-from upwell.autoscaler.decision import Bound, Decision, Inputs, Missing, Panic, Reading, SignalWant, State
+from upwell.autoscaler.decision import (
+    GREATEST_COUNT,
+    Bound,
+    Decision,
+    Inputs,
+    Missing,
+    Panic,
+    Reading,
+    SignalWant,
+    State,
+)
 from upwell.autoscaler.metric_targets import REQUEST_METRICS
 from upwell.autoscaler.replica_calculator import Counted, Tolerances, propose
 from upwell.autoscaler.spec import RevisionSettings
 
 LEAST_REPLICAS: Final = 1
 """Knative's HorizontalPodAutoscaler has no minimum below this, and Kubernetes scales nothing that is at zero."""
-_GREATEST: Final = 2**31 - 1
 
 
 class _Recommendation(NamedTuple):
@@ -184,7 +193,7 @@ def _recommended(memory: _Memory, replicas: int, oldest: float) -> _Memory:
 
 def _step(behavior: Behavior, memory: _Memory, want: int, now: float) -> tuple[_Memory, _Step]:
     current = memory.current
-    least = min(want, *_since(memory.lows, now - behavior.scale_up.stabilization_window), _GREATEST)
+    least = min(want, *_since(memory.lows, now - behavior.scale_up.stabilization_window), GREATEST_COUNT)
     most = max(want, *_since(memory.highs, now - behavior.scale_down.stabilization_window), 0)
     stable = min(max(current, least), most)
     floor, ceiling = _limits(behavior, memory, now)
@@ -207,7 +216,7 @@ def _limits(behavior: Behavior, memory: _Memory, now: float) -> tuple[int, int]:
     current = memory.current
     floor = _limit(behavior.scale_down, memory, now, -1)
     ceiling = _limit(behavior.scale_up, memory, now, 1)
-    return max(0, min(floor, current)), min(max(ceiling, current), _GREATEST)
+    return max(0, min(floor, current)), min(max(ceiling, current), GREATEST_COUNT)
 
 
 def _limit(rules: ScalingRules, memory: _Memory, now: float, sign: int) -> int:

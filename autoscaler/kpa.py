@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 
-from upwell.autoscaler.decision import Clamp, Decision, Inputs, Missing, Panic, State
+from upwell.autoscaler.decision import Clamp, Decision, Inputs, Missing, Panic, State, saturated
 from upwell.autoscaler.spec import RevisionSettings
 from upwell.autoscaler.window import MaxWindow
 
@@ -42,14 +42,21 @@ def activators(settings: RevisionSettings, ready: int) -> int:
     if burst == 0:
         return LEAST_ACTIVATORS
     covered = ready * settings.total_value + max(burst, 0.0)
-    return max(LEAST_ACTIVATORS, math.ceil(covered / settings.activator_capacity))
+    return max(LEAST_ACTIVATORS, math.ceil(saturated(covered / settings.activator_capacity)))
+
+
+def rate_limits(settings: RevisionSettings, ready: int) -> tuple[int, int]:
+    """The least and the most replicas that the rates allow one decision to ask for where `ready` are ready."""
+    served = max(1, ready)
+    floor = math.floor(served / settings.max_scale_down_rate) if settings.reachable else 0
+    return floor, math.ceil(saturated(settings.max_scale_up_rate * served))
 
 
 def _initial_excess_burst_capacity(settings: RevisionSettings) -> int:
     burst = settings.target_burst_capacity
     if burst <= 0:
         return 0 if burst == 0 else -1
-    return math.floor(settings.initial_scale * settings.total_value - burst)
+    return math.floor(saturated(settings.initial_scale * settings.total_value - burst))
 
 
 def decide(settings: RevisionSettings, state: State, inputs: Inputs, now: float) -> Decision:
@@ -67,13 +74,11 @@ def decide(settings: RevisionSettings, state: State, inputs: Inputs, now: float)
         return _undecided(settings, state, inputs, missing, now)
 
     ready = max(1, inputs.ready)
-    floor = math.floor(ready / settings.max_scale_down_rate) if settings.reachable else 0
-    ceiling = math.ceil(settings.max_scale_up_rate * ready)
-    activation = settings.activation_scale
-    stable_raw = math.ceil(stable / settings.target_value)
-    panic_raw = math.ceil(panic / settings.target_value)
-    stable_want, stable_clamp = _clamp(stable_raw, floor, ceiling, activation)
-    panic_want, panic_clamp = _clamp(panic_raw, floor, ceiling, activation)
+    floor, ceiling = rate_limits(settings, inputs.ready)
+    stable_raw = math.ceil(saturated(stable / settings.target_value))
+    panic_raw = math.ceil(saturated(panic / settings.target_value))
+    stable_want, stable_clamp = _clamp(stable_raw, floor, ceiling, settings.activation_scale)
+    panic_want, panic_clamp = _clamp(panic_raw, floor, ceiling, settings.activation_scale)
 
     over = panic_raw / ready >= settings.panic_threshold
     mode, since, held = _panic(state, over, settings.stable_window, now)
@@ -160,5 +165,5 @@ def _panic(state: State, over: bool, stable_window: float, now: float) -> tuple[
 def _excess_burst_capacity(settings: RevisionSettings, ready: int, panic: float) -> int:
     burst = settings.target_burst_capacity
     if burst > 0:
-        return math.floor(ready * settings.total_value - burst - panic)
+        return math.floor(saturated(ready * settings.total_value - burst - panic))
     return 0 if burst == 0 else -1

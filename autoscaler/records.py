@@ -1,9 +1,8 @@
 """Decisions of many revisions as rows of numbers.
 
 A `RECORD` holds every field of a `Decision` in 160 bytes; `decode` makes the Decision when somebody reads it.
-What is None is -1 in counts, NaN in floats and 0 in codes. Counts saturate at 2^31 - 1, as wide as Kubernetes'
-own. What numbers cannot hold, the signals of several metrics and the names of unusual ones, stands in `Details`
-beside.
+What is None is -1 in counts, NaN in floats and 0 in codes. Counts saturate at `GREATEST_COUNT`. What numbers
+cannot hold, the signals of several metrics and the names of unusual ones, stands in `Details` beside.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import numpy.typing as npt
 from upwell.autoscaler.annotations import CONCURRENCY, RPS
 from upwell.autoscaler.arrays import Words
 from upwell.autoscaler.decision import (
+    GREATEST_COUNT,
     Activity,
     Bound,
     Clamp,
@@ -50,7 +50,6 @@ RECORD = np.dtype(
     }
 )
 NONE = -1
-GREATEST_COUNT = 2**31 - 1
 PANICKING = 1
 """Bits of `mode`; the clamps are the stable window's plus this many times the panic window's."""
 DELAYED = 2

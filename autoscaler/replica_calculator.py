@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from upwell.autoscaler.decision import Missing, Reading, ReplicaReading, SignalWant
+from upwell.autoscaler.decision import Missing, Reading, ReplicaReading, SignalWant, saturated
 from upwell.autoscaler.metric_targets import CPU, MEMORY, MetricTarget
 
 CPU_INITIALIZATION_PERIOD: Final = 300.0
@@ -24,7 +24,6 @@ CPU_SAMPLE_WINDOW: Final = 15.0
 """Seconds over which use of CPU is averaged: what was measured earlier after readiness holds the start as well."""
 MEBIBYTE: Final = 1024.0 * 1024.0
 FULL_UTILIZATION: Final = 100.0
-_GREATEST: Final = 2**31 - 1
 _ROUNDING = 1e-6
 
 
@@ -55,10 +54,11 @@ def propose(metric: MetricTarget, reading: Reading, counted: Counted, now: float
     unit = _unit(metric, counted.cpu_request)
     if reading.replicas:
         return _of_replicas(metric, _sort(metric, reading.replicas, unit, now), counted)
-    if not math.isfinite(reading.value):
+    value = reading.value / unit
+    if not math.isfinite(value):
         return _unknown(metric, Missing.METRICS_FAILED)
-    value = max(0.0, reading.value / unit)
-    raw = _whole(value / metric.target)
+    value = max(0.0, value)
+    raw = math.ceil(saturated(value / metric.target))
     held = counted.current > 0 and counted.tolerances.hold(value / (metric.target * counted.current))
     return SignalWant(metric.label, value, metric.target, raw, counted.current if held else raw)
 
@@ -103,7 +103,8 @@ def _still_starting(replica: ReplicaReading, now: float) -> bool:
 
 
 def _of_replicas(metric: MetricTarget, replicas: _Replicas, counted: Counted) -> SignalWant:
-    if not replicas.measured:
+    total = sum(replicas.measured)
+    if not replicas.measured or not math.isfinite(total):
         return _unknown(metric, Missing.METRICS_FAILED)
     values, target, current = replicas.measured, metric.target, counted.current
     first = ratio = _ratio(metric, values)
@@ -111,12 +112,12 @@ def _of_replicas(metric: MetricTarget, replicas: _Replicas, counted: Counted) ->
     if replicas.missing or assumed:
         values = [*values, *_missing_values(metric, replicas.missing, ratio), *([0.0] * assumed)]
         ratio = _ratio(metric, values)
-    raw = want = _whole(ratio * len(values))
+    raw = want = math.ceil(saturated(ratio * len(values)))
     turned = (first - 1.0) * (ratio - 1.0) < 0
     against = len(values) > len(replicas.measured) and (raw - current) * (ratio - 1.0) < 0
     if counted.tolerances.hold(ratio) or turned or against:
         want = current
-    return SignalWant(metric.label, sum(replicas.measured), target, raw, want)
+    return SignalWant(metric.label, total, target, raw, want)
 
 
 def _missing_values(metric: MetricTarget, missing: int, ratio: float) -> list[float]:
@@ -129,9 +130,5 @@ def _missing_values(metric: MetricTarget, missing: int, ratio: float) -> list[fl
 def _ratio(metric: MetricTarget, values: Sequence[float]) -> float:
     mean = sum(values) / len(values)
     if metric.metric == CPU:
-        mean = math.floor(mean + _ROUNDING)  # utilization is whole percent
+        mean = math.floor(saturated(mean + _ROUNDING))  # utilization is whole percent
     return mean / metric.target
-
-
-def _whole(replicas: float) -> int:
-    return min(_GREATEST, math.ceil(replicas))

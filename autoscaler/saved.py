@@ -14,7 +14,7 @@ from typing import Any
 
 from upwell.autoscaler import bounds
 from upwell.autoscaler.annotations import GREATEST_WINDOW
-from upwell.autoscaler.decision import Activity, State, Status
+from upwell.autoscaler.decision import GREATEST_COUNT, Activity, State, Status
 from upwell.autoscaler.kpa import TICK
 from upwell.autoscaler.spec import RevisionSettings
 from upwell.autoscaler.window import MaxWindow
@@ -22,7 +22,6 @@ from upwell.autoscaler.window import MaxWindow
 GREATEST_LEAD = 1.0
 """Seconds that a saved state may lie in the future: no clock is slewed by more between two runs."""
 MOST_PEAKS = int(GREATEST_WINDOW) // TICK + 1
-_MOST_REPLICAS = 2**31 - 1
 _MOST_EXCESS = 2**53
 
 
@@ -175,7 +174,7 @@ def _time(value: object) -> float:
     return float(value)
 
 
-def _whole(value: object, least: int = 0, most: int = _MOST_REPLICAS) -> int:
+def _whole(value: object, least: int = 0, most: int = GREATEST_COUNT) -> int:
     if type(value) is not int or not least <= value <= most:
         raise ValueError(value)
     return value

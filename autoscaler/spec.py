@@ -9,6 +9,7 @@ an object from elsewhere never stops the autoscaler.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -369,7 +370,7 @@ class AutoscalerConfig:
         percentage = read.optional("target-utilization-percentage", parse_float)
         if percentage is not None:
             utilization = percentage / 100
-        return max(LEAST_TARGET, total * utilization), total
+        return max(LEAST_TARGET, min(total * utilization, sys.float_info.max)), total
 
     def _initial_scale(self, read: AnnotationReader) -> int:
         wished = read.whole("initial-scale", self.initial_scale)
@@ -427,9 +428,8 @@ def _parse(key: str, text: str, parse: Callable[[str], Any]) -> Any:
 
 def _panic_window(stable: float, percentage: float) -> int:
     """Whole seconds, halves rounded up, at least one and never longer than the longest stable window."""
-    nanoseconds = int(stable * 1e9 * percentage / 100)
-    seconds = (nanoseconds + 500_000_000) // 1_000_000_000
-    return min(max(seconds, LEAST_PANIC_WINDOW), int(GREATEST_WINDOW))
+    nanoseconds = int(max(0.0, min(stable * 1e9 * percentage / 100, GREATEST_WINDOW * 1e9)))
+    return max((nanoseconds + 500_000_000) // 1_000_000_000, LEAST_PANIC_WINDOW)
 
 
 def _aggregation(text: str) -> str:

@@ -16,8 +16,18 @@ from support.bulk import Rows, columns_of, decided_alone
 from upwell.autoscaler import bounds, kpa
 from upwell.autoscaler.bounds import RequestPath
 from upwell.autoscaler.bulk import decide
-from upwell.autoscaler.decision import Activity, Bound, Decision, Inputs, Missing, SignalWant, State, Status
-from upwell.autoscaler.records import GREATEST_COUNT, decode, details, encode
+from upwell.autoscaler.decision import (
+    GREATEST_COUNT,
+    Activity,
+    Bound,
+    Decision,
+    Inputs,
+    Missing,
+    SignalWant,
+    State,
+    Status,
+)
+from upwell.autoscaler.records import decode, details, encode
 from upwell.autoscaler.spec import RevisionSettings
 from upwell.autoscaler.window import MaxWindow
 
@@ -27,6 +37,7 @@ IDLE = Inputs(0.0, 0.0, 1)
 
 scales = st.integers(0, 12)
 demands = st.one_of(st.just(0.0), st.floats(0, 1e5, allow_subnormal=False), st.integers(0, 2000).map(float))
+beyond_measure = st.just(1e308)
 past = st.sampled_from([0.0, 0.5, 29.5, 30.0, 60.0, 60.0000001, 61.0, 99.0, 631.0, 4000.0]).map(
     lambda ago: BEGIN - ago
 )
@@ -36,10 +47,10 @@ past = st.sampled_from([0.0, 0.5, 29.5, 30.0, 60.0, 60.0000001, 61.0, 99.0, 631.
 def some_settings(draw: st.DrawFn) -> RevisionSettings:
     return RevisionSettings(
         metric=draw(st.sampled_from(["concurrency", "rps"])),
-        target_value=draw(st.one_of(st.just(70.0), st.floats(0.01, 200))),
-        total_value=draw(st.floats(0.01, 300)),
-        target_burst_capacity=draw(st.sampled_from([-1.0, 0.0, 10.5, 211.0])),
-        max_scale_up_rate=draw(st.floats(1.01, 1000)),
+        target_value=draw(st.one_of(st.just(70.0), st.floats(0.01, 200), beyond_measure)),
+        total_value=draw(st.one_of(st.floats(0.01, 300), beyond_measure)),
+        target_burst_capacity=draw(st.sampled_from([-1.0, 0.0, 10.5, 211.0, 1e308])),
+        max_scale_up_rate=draw(st.one_of(st.floats(1.01, 1000), beyond_measure)),
         max_scale_down_rate=draw(st.one_of(st.just(2.0), st.floats(1.01, 10))),
         panic_threshold=draw(st.one_of(st.just(2.0), st.floats(1.1, 10))),
         stable_window=draw(st.sampled_from([6.0, 60.0, 90.5])),

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from upwell.autoscaler import kpa
 from upwell.autoscaler.annotations import KPA
 from upwell.autoscaler.combined import Combined
-from upwell.autoscaler.decision import Decision, Inputs, Missing, Reading, State
+from upwell.autoscaler.decision import GREATEST_COUNT, Decision, Inputs, Missing, Reading, State
 from upwell.autoscaler.engine import CLASSES, Engine
+from upwell.autoscaler.metric_targets import MetricTarget
 from upwell.autoscaler.saved import SavedRevision
-from upwell.autoscaler.spec import MetricTarget, RevisionSettings
+from upwell.autoscaler.spec import AutoscalerConfig, RevisionSettings
 from upwell.autoscaler.stats import Report, ReportBatch
 
 BEGIN: Final = 1_700_000_000.0
@@ -150,6 +151,22 @@ def test_a_row_that_is_given_away_again_has_nothing_of_its_former_revision() -> 
     [decision] = engine.tick(BEGIN + 10)
     assert (decision.revision, decision.missing, decision.ready) == ("default/latter", Missing.NO_DATA, 0)
     assert not decision.panicking
+
+
+def test_settings_beyond_all_measure_do_no_harm_to_others() -> None:
+    prefix = "autoscaling.knative.dev/"
+    huge = AutoscalerConfig().resolve({f"{prefix}target": "1e308", f"{prefix}target-burst-capacity": "1e308"})
+    engine = Engine()
+    huge = replace(huge, initial_scale=GREATEST_COUNT, max_scale_up_rate=1e308)
+    engine.set_revision(key(0), huge, BEGIN, 3, initialized=True)
+    engine.set_revision(key(1), RevisionSettings(min_scale=2), BEGIN)
+    [decision] = engine.tick(BEGIN).to_scale()
+    assert (decision.revision, decision.scale) == (key(1), 2)
+    engine.poke(key(0), 10**9, BEGIN + 1)
+    poked = engine.latest(key(0))
+    assert poked is not None
+    assert (poked.rate_ceiling, poked.activators) == (GREATEST_COUNT, GREATEST_COUNT)
+    assert engine.latest(key(1)) == decision
 
 
 class Lunar:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.scaling import BEGIN, LONG_AGO, UNREAD, each, replica, replicas
-from upwell.autoscaler.decision import Missing, Reading, ReplicaReading
+from upwell.autoscaler.decision import GREATEST_COUNT, Missing, Reading, ReplicaReading
 from upwell.autoscaler.metric_targets import MetricTarget
 from upwell.autoscaler.replica_calculator import MEBIBYTE, Counted, Tolerances, propose
 
@@ -132,6 +132,12 @@ def test_a_sum_is_divided_by_the_target(value: float, current: int, expected: in
     assert want("backlog", 10, Reading(value), current) == expected
 
 
+def test_a_sum_beyond_all_measure_asks_for_no_more_than_can_be_counted() -> None:
+    assert want("backlog", 0.01, Reading(1e308), 4) == GREATEST_COUNT
+    assert want("backlog", 0.01, each(4, 1e300), 4) == GREATEST_COUNT
+    assert want("cpu", 0.01, each(4, 1e300), 4) == GREATEST_COUNT
+
+
 def test_a_proposal_says_the_sum_in_the_targets_unit() -> None:
     found = propose(MetricTarget("cpu", 80), each(3, 0.5), Counted(3, 0.5, TEN_PERCENT), BEGIN)
     assert (found.metric, found.value, found.target, found.raw, found.want) == ("cpu", 300.0, 80, 4, 4)
@@ -147,8 +153,10 @@ def test_a_proposal_says_the_sum_in_the_targets_unit() -> None:
         UNREAD,
         Reading(math.nan),
         Reading(math.inf),
+        Reading(1e308),  # percent of one core are a hundred times that
         replicas(None),
         replicas(math.nan),
+        replicas(1e306, 1e306),
         Reading(replicas=(starting(1.0, age=1, ready_for=None),)),
     ],
 )

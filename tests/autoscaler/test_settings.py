@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
 
 import pytest
@@ -181,6 +182,8 @@ def test_a_window_out_of_range_counts_as_absent(window: str) -> None:
 def test_a_panic_window_stays_within_a_second_and_an_hour() -> None:
     assert resolve(panic_window_percentage="0").panic_window == 1
     assert resolve(panic_window_percentage="1e9").panic_window == 3600
+    assert resolve(panic_window_percentage="1e300").panic_window == 3600
+    assert resolve(panic_window_percentage="-1e300").panic_window == 1
     assert resolve(window="45s").panic_window == 5  # 4.5 s
 
 
@@ -194,6 +197,11 @@ def test_algorithm_metric_and_class_are_read() -> None:
 def test_negative_scales_bound_nothing() -> None:
     settings = resolve(min_scale="-3", max_scale="-1", initial_scale="-2")
     assert (settings.min_scale, settings.max_scale, settings.initial_scale) == (0, 0, 1)
+
+
+def test_a_target_is_a_finite_number_whatever_is_annotated() -> None:
+    settings = resolve(target="1e308", target_utilization_percentage="1e308")
+    assert settings.total_value < settings.target_value < math.inf
 
 
 def test_an_unreachable_revision_has_no_minimum() -> None:
