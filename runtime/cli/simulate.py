@@ -98,8 +98,8 @@ def simulate(
 ) -> None:
     """Try the autoscaler and its settings on recorded or made-up traffic.
 
-    Its own code runs over a virtual cluster and clock. Tells latency with queueing, cold starts, replica-seconds and
-    what of them was wasted; with --sweep which settings nothing beats, and which to take.
+    Its own code runs over a virtual cluster and clock. Tells latency with queueing, cold starts, replica-seconds
+    and what of them was wasted; with --sweep which settings nothing beats, and which to take.
     """
     from upwell.runtime.simulate.distributions import parse_distribution
     from upwell.runtime.simulate.simulation import Conditions
