@@ -11,90 +11,18 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from upwell.runtime.charts.axes import Scale, caption, fit, usable
 from upwell.runtime.charts.model import Band, Chart, Color, Markers, Series, Shape, Unit
-
-Point = tuple[float, float]
+from upwell.runtime.charts.shapes import Area, Box, Dot, Drawn, Line, Point, Scene, Text, text_width
 
 TITLE_SIZE: Final = 16.0
-TEXT_SIZE: Final = 12.5
 MARKER_STRIP: Final = 12.0
 RIGHT_MARGIN: Final = 30.0
+LEAST_LEFT: Final = 52.0
+"""Where plots begin unless their labels need more, so that charts below one another align."""
 SWATCH: Final = 18.0
-NARROW: Final = frozenset("iljtfrI.,:;'|!()[]/ ")
-WIDE: Final = frozenset("mwMW@%")
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """Straight lines from point to point."""
-
-    points: tuple[Point, ...]
-    color: Color
-    width: float
-    dashed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Area:
-    """A filled polygon."""
-
-    points: tuple[Point, ...]
-    color: Color
-    opacity: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Box:
-    """A filled upright rectangle."""
-
-    x: float
-    y: float
-    width: float
-    height: float
-    color: Color
-    opacity: float = 1.0
-    hint: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Dot:
-    """A filled circle with a thin rim of the ground's colour, so that dots that overlap can be told apart."""
-
-    x: float
-    y: float
-    radius: float
-    color: Color
-    hint: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """One line of text; `y` is its base line."""
-
-    x: float
-    y: float
-    text: str
-    color: Color = Color.MUTED
-    size: float = TEXT_SIZE
-    anchor: Literal["start", "middle", "end"] = "start"
-    bold: bool = False
-    halo: bool = False
-    """With a rim of the ground's colour, where it stands on data."""
-
-
-Drawn = Line | Area | Box | Dot | Text
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """What to draw, in that order, on a ground of the given size."""
-
-    width: float
-    height: float
-    shapes: tuple[Drawn, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +50,7 @@ def arrange(chart: Chart, width: float = 960.0, height: float = 320.0) -> Scene:
     heading, top = _heading(chart, width)
     bottom = height - (MARKER_STRIP if chart.markers else 0.0) - 42.0
     vertical = fit(chart.y, _values(chart, vertical=True), max(2, int((bottom - top) // 34)), vertical=True)
-    left = 12.0 + max((text_width(text) for _, text in vertical.marks), default=0.0)
+    left = max(LEAST_LEFT, 12.0 + max((text_width(text) for _, text in vertical.marks), default=0.0))
     right = width - RIGHT_MARGIN
     horizontal = fit(chart.x, _values(chart, vertical=False), max(2, int((right - left) // 85)), vertical=False)
     plot = Plot(left, top, right, bottom, horizontal, vertical)
@@ -147,11 +75,6 @@ def describe(chart: Chart) -> str:
     parts.extend(f"{name}: {_times(count)}" for name, count in counted.items())
     parts.extend(f"{markers.name}: {_times(len(markers.xs))}" for markers in chart.markers)
     return "; ".join(parts) + "." if parts else "Nothing to show."
-
-
-def text_width(text: str, size: float = TEXT_SIZE) -> float:
-    """About how wide the text is in a sans-serif font, rather more than less."""
-    return size * sum(0.34 if letter in NARROW else 0.92 if letter in WIDE else 0.6 for letter in text)
 
 
 def _times(count: int) -> str:

@@ -14,8 +14,9 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
-from upwell.runtime.charts.layout import Area, Box, Dot, Drawn, Line, Point, Scene, Text, arrange
+from upwell.runtime.charts.layout import arrange
 from upwell.runtime.charts.model import Chart, Color
+from upwell.runtime.charts.shapes import Area, Box, Dot, Drawn, Line, Point, Scene, Text
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw

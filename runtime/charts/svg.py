@@ -11,8 +11,9 @@ import re
 from collections.abc import Iterable
 from typing import Final, assert_never
 
-from upwell.runtime.charts.layout import Area, Box, Dot, Drawn, Line, Point, Text, arrange, describe
+from upwell.runtime.charts.layout import arrange, describe
 from upwell.runtime.charts.model import Chart, Color
+from upwell.runtime.charts.shapes import Area, Box, Dot, Drawn, Line, Point, Text
 
 FONT: Final = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
 NAMESPACE: Final = 'xmlns="http://www.w3.org/2000/svg"'

@@ -109,7 +109,7 @@ def _charts(report: SimulationReport) -> Iterator[Chart]:
     yield Chart(
         "Replicas",
         time,
-        Axis("replicas"),
+        Axis(),
         (
             Series("ready", series.times, series.ready, Color.GREEN, Shape.STEP, end=end),
             Series("wanted", series.times, series.want, Color.ORANGE, Shape.STEP, dashed=True, end=end),
