@@ -322,13 +322,9 @@ class Engine:
         self._settings[row] = settings
         self._ready[row], self._starting[row], self._told[row] = ready, 0, NONE
         self._latest[row]["at"] = np.nan
-        decider = self._decider(settings)
-        resumed = resume(saved, settings, ready, moment, initialized=initialized) if saved else None
-        if resumed is None:
-            state = decider.start(settings, ready, moment)
-            activity = bounds.begin(settings, ready, moment, initialized=initialized)
-        else:
-            state, activity = resumed
+        begun = self._decider(settings).start(settings, ready, moment)
+        resumed = resume(saved, begun, settings, ready, moment, initialized=initialized) if saved else None
+        state, activity = resumed or (begun, bounds.begin(settings, ready, moment, initialized=initialized))
         self._place(row, settings, state, activity, RequestPath())
         self._demands.add(row, settings, moment)
 
@@ -337,7 +333,7 @@ class Engine:
         if before == settings:
             return
         state, activity, path = self._state(row)
-        if before.autoscaler_class != settings.autoscaler_class:
+        if self._decider(before) is not self._decider(settings):
             state = self._decider(settings).start(settings, int(self._ready[row]), moment)
         self._settings[row] = settings
         self._place(row, settings, state, activity, path)

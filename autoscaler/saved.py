@@ -110,41 +110,45 @@ class SavedRevision:
 
 
 def resume(
-    saved: SavedRevision, settings: RevisionSettings, ready: int, now: float, *, initialized: bool = False
+    saved: SavedRevision,
+    begun: State,
+    settings: RevisionSettings,
+    ready: int,
+    now: float,
+    *,
+    initialized: bool = False,
 ) -> tuple[State, Activity] | None:
     """Where a saved revision with `ready` replicas stands at `now`; None when what was saved says nothing any
     more.
 
-    That is so when it is older than the stable window, or from the future. `initialized` when it is known
-    otherwise to have reached its initial scale. As at any start, more than one ready replica means panic from now
-    on, since the windows are empty; a panic that was on holds what it held before. With no replica left, as after
-    the end of a machine, nothing is brought back before it is asked for: the revision is active no longer then.
+    That is so when it is older than the stable window, or from the future. `begun` is the state in which its class
+    begins now, of which all stays that was not saved; `initialized` when it is known otherwise to have reached its
+    initial scale. A panic that begins now, since the windows are empty, holds what one that was on held before.
+    With no replica left, as after the end of a machine, nothing is brought back before it is asked for: the
+    revision is active no longer then.
     """
     age = now - saved.saved_at
     if not -GREATEST_LEAD <= age <= settings.stable_window:
         return None
-    return _state(saved, settings, ready, now), _activity(saved, settings, ready, now, initialized=initialized)
+    return _state(saved, begun, now), _activity(saved, settings, ready, now, initialized=initialized)
 
 
-def _state(saved: SavedRevision, settings: RevisionSettings, ready: int, now: float) -> State:
-    held = saved.max_panic_replicas if saved.panic_since is not None else 0
-    since = None if saved.panic_since is None else min(saved.panic_since, now)
-    if ready > 1:
-        since = now
-    return State(
-        panic_since=since,
-        max_panic_replicas=max(held, ready),
-        delay=_delay(saved, settings, now),
-        excess_burst_capacity=saved.excess_burst_capacity,
+def _state(saved: SavedRevision, begun: State, now: float) -> State:
+    resumed = replace(begun, excess_burst_capacity=saved.excess_burst_capacity)
+    if begun.delay is not None:
+        resumed = replace(resumed, delay=_delay(saved, begun.delay, now))
+    if saved.panic_since is None:
+        return resumed
+    return replace(
+        resumed,
+        panic_since=min(saved.panic_since, now) if begun.panic_since is None else begun.panic_since,
+        max_panic_replicas=max(saved.max_panic_replicas, begun.max_panic_replicas),
     )
 
 
-def _delay(saved: SavedRevision, settings: RevisionSettings, now: float) -> MaxWindow | None:
-    if settings.scale_down_delay <= 0:
-        return None
-    delay = MaxWindow(settings.scale_down_delay, TICK)
+def _delay(saved: SavedRevision, delay: MaxWindow, now: float) -> MaxWindow:
     for second, replicas in saved.delay_peaks:
-        if now - settings.scale_down_delay <= second <= now:
+        if now - delay.duration <= second <= now:
             delay = delay.record(second, replicas)
     return delay
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from upwell.autoscaler import kpa
-from upwell.autoscaler.annotations import KPA
+from upwell.autoscaler.annotations import HPA, KPA
 from upwell.autoscaler.combined import Combined
 from upwell.autoscaler.decision import GREATEST_COUNT, Decision, Inputs, Missing, Reading, State
 from upwell.autoscaler.engine import CLASSES, Engine
@@ -205,6 +205,82 @@ def test_a_class_and_a_signal_of_ones_own_need_no_change_of_the_engine() -> None
     [decision] = engine.tick(BEGIN + 2)
     assert (decision.scale, decision.metric, decision.state.memory) == (7, "phase", 2)
     assert [kept.metric for kept in engine.history(key(0))] == ["phase", "phase"]
+
+
+def test_a_class_of_ones_own_is_gone_on_with_after_a_restart_from_the_memory_that_it_begins_with() -> None:
+    classes = {**CLASSES, "lunar.example.com": Lunar()}
+    settings = RevisionSettings(autoscaler_class="lunar.example.com", metrics=(MetricTarget("phase", 1.0),))
+    before, after = Engine(classes, Moon()), Engine(classes, Moon())
+    before.set_revision(key(0), settings, BEGIN, 3, initialized=True)
+    before.tick(BEGIN)
+    saved = SavedRevision.from_json(dict(before.save(BEGIN + 1))[key(0)])
+    after.set_revision(key(0), settings, BEGIN + 5, 3, initialized=True, saved=saved)
+    [decision] = after.tick(BEGIN + 6)
+    assert decision.activity is not None
+    assert (decision.state.memory, decision.activity.since) == (1, BEGIN)
+
+
+def test_the_hpa_is_gone_on_with_after_a_restart_and_knows_no_panic() -> None:
+    settings = RevisionSettings(autoscaler_class=HPA, metrics=(MetricTarget("cpu", 50.0),))
+    before, after = Engine(), Engine()
+    before.set_revision(key(0), settings, BEGIN, 3, initialized=True)
+    before.tick(BEGIN)
+    saved = SavedRevision.from_json(dict(before.save(BEGIN + 1))[key(0)])
+    after.set_revision(key(0), settings, BEGIN + 5, 3, initialized=True, saved=saved)
+    [decision] = after.tick(BEGIN + 6)
+    assert decision.activity is not None
+    assert (decision.scale, decision.missing, decision.panicking) == (None, Missing.METRICS_FAILED, False)
+    assert decision.activity.since == BEGIN
+
+
+def test_a_class_that_there_is_none_of_leaves_a_revision_to_the_kpa_where_it_stood() -> None:
+    engine = Engine()
+    engine.set_revision(key(0), RevisionSettings(), BEGIN, 1, initialized=True)
+    for second in range(1, 70):
+        load = {key(0): 700.0 if second > 60 else 70.0}
+        engine.report_batch(batch(BEGIN + second, load, second), BEGIN + second)
+        engine.tick(BEGIN + second)
+    expected = engine.latest(key(0))
+    assert expected is not None
+    assert expected.panicking
+    engine.set_revision(key(0), RevisionSettings(autoscaler_class="unknown.example.com"), BEGIN + 69)
+    [decision] = engine.tick(BEGIN + 69)
+    assert (decision.scale, decision.state) == (expected.scale, expected.state)
+
+
+def test_one_that_panics_goes_on_under_its_new_settings() -> None:
+    engine = Engine()
+    engine.set_revision(key(0), RevisionSettings(), BEGIN, 5, initialized=True)
+    quiet = RevisionSettings(stable_window=6.0, target_value=7.0)
+    engine.set_revision(key(0), quiet, BEGIN + 1)
+    for second in range(2, 9):
+        engine.report_batch(batch(BEGIN + second, {key(0): 7.0}, second), BEGIN + second)
+        [decision] = engine.tick(BEGIN + second)
+        assert decision.panicking is (second <= 6), "the window is the new one, what panic holds is as before"
+        assert decision.scale == (5 if second <= 6 else 2)
+
+
+def test_a_revision_between_classes_is_held_by_each_until_its_metrics_are_known() -> None:
+    engine = Engine()
+    engine.set_revision(key(0), RevisionSettings(), BEGIN, 4, initialized=True)
+    hpa = RevisionSettings(autoscaler_class=HPA, metric="cpu", metrics=(MetricTarget("cpu", 50.0),))
+    several = RevisionSettings(metrics=(MetricTarget("backlog", 10.0),))
+    for second, settings in enumerate((RevisionSettings(), hpa, several, hpa, RevisionSettings(metric="rps"))):
+        engine.set_revision(key(0), settings, BEGIN + second)
+        [decision] = engine.tick(BEGIN + second)
+        assert (decision.scale, decision.metric) == (None, settings.metric)
+        assert decision.panicking is (settings.autoscaler_class == KPA), "windows are empty, so what runs is held"
+
+
+def test_a_poke_raises_a_revision_of_the_hpa_that_has_no_replica() -> None:
+    engine = Engine()
+    settings = RevisionSettings(autoscaler_class=HPA, metrics=(MetricTarget("cpu", 50.0),))
+    engine.set_revision(key(0), settings, BEGIN, 0, initialized=True)
+    decision = engine.poke(key(0), 3, BEGIN + 1)
+    assert decision is not None
+    assert (decision.scale, decision.in_flight) == (1, 3)
+    engine.observe(key(0), ready=1)
+    assert engine.poke(key(0), 3000, BEGIN + 2) is None, "its metrics say how many, not requests"
 
 
 def test_a_metric_that_cannot_be_read_takes_no_replica_away_and_never_the_last() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -40,7 +41,7 @@ def saved(**changes: Any) -> SavedRevision:
 def resumed(
     revision: SavedRevision, settings: RevisionSettings = SETTINGS, ready: int = 0, now: float = NOW
 ) -> tuple[State, Activity]:
-    found = resume(revision, settings, ready, now)
+    found = resume(revision, kpa.start(settings, ready, now), settings, ready, now)
     assert found is not None
     return found
 
@@ -143,11 +144,11 @@ def test_times_that_an_engine_counts_ahead_of_the_clock_are_saved_by_the_clock()
 
 
 def test_what_is_older_than_the_stable_window_or_from_the_future_says_nothing() -> None:
-    assert resume(saved(saved_at=NOW - 60.5), SETTINGS, 0, NOW) is None
-    assert resume(saved(saved_at=NOW - 60), SETTINGS, 0, NOW) is not None
-    assert resume(saved(saved_at=NOW - 60.5), RevisionSettings(stable_window=90.0), 0, NOW) is not None
-    assert resume(saved(saved_at=NOW + 1.5), SETTINGS, 0, NOW) is None
-    assert resume(saved(saved_at=NOW + 0.5), SETTINGS, 0, NOW) is not None
+    def says_something(saved_at: float, settings: RevisionSettings = SETTINGS) -> bool:
+        return resume(saved(saved_at=saved_at), kpa.start(settings, 0, NOW), settings, 0, NOW) is not None
+
+    assert [says_something(NOW - age) for age in (60.5, 60, -0.5, -1.5)] == [False, True, True, False]
+    assert says_something(NOW - 60.5, RevisionSettings(stable_window=90.0))
 
 
 def test_no_time_that_is_resumed_lies_in_the_future() -> None:
@@ -179,6 +180,13 @@ def test_a_scale_down_delay_goes_on_and_wishes_that_it_is_over_for_are_dropped()
     assert resumed(revision, SETTINGS, ready=1)[0].delay is None
 
 
+def test_what_a_class_of_ones_own_begins_with_stays() -> None:
+    begun = State(None, 0, None, 0, memory="its own")
+    found = resume(saved(delay_peaks=((int(NOW), 9),)), begun, DELAYED, 8, NOW)
+    assert found is not None
+    assert found[0] == replace(begun, excess_burst_capacity=-4)
+
+
 def test_the_way_to_zero_goes_on_from_where_it_was() -> None:
     at = resumed(saved(status=Status.INACTIVE, since=NOW - 25), ready=1)
     idle = Inputs(0.0, 0.0, ready=1)
@@ -193,7 +201,8 @@ def test_an_active_revision_that_has_a_replica_stays_active_since_it_was() -> No
 
 @given(revisions, st.integers(min_value=0, max_value=59))
 def test_with_no_replica_left_nothing_starts_before_it_is_asked_for(revision: SavedRevision, after: int) -> None:
-    found = resume(revision, DELAYED, 0, revision.saved_at + 1, initialized=True)
+    now = revision.saved_at + 1
+    found = resume(revision, kpa.start(DELAYED, 0, now), DELAYED, 0, now, initialized=True)
     assert found is not None
     unknown = Inputs(0.0, 0.0, ready=0, missing=Missing.NO_DATA)
     decision = decided(DELAYED, found, unknown, revision.saved_at + 1 + after)
