@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from enum import StrEnum
+from typing import NamedTuple
 
 import numpy as np
 
@@ -50,6 +51,14 @@ class Acceptance(StrEnum):
     DUPLICATE = "duplicate"
     TOO_LATE = "too-late"
     UNKNOWN_REVISION = "unknown-revision"
+
+
+class BatchAcceptance(NamedTuple):
+    """What became of the rows of a batch that are known."""
+
+    accepted: int
+    others: Acceptance
+    """Why the rest was not."""
 
 
 class _Group:
@@ -222,15 +231,17 @@ class Demands:
         if late:
             self._record_one(row, late)
 
-    def accept_batch(self, rows: IntArray, batch: ReportBatch, ended: float, now: float) -> int:
-        """Take a batch whose rows are `rows`, -1 where a revision is not known; answers how many were accepted.
+    def accept_batch(self, rows: IntArray, batch: ReportBatch, ended: float, now: float) -> BatchAcceptance:
+        """Take a batch whose rows are `rows`, -1 where a revision is not known.
 
         `ended` is its end by our own clock, not after `now`. Left out are rows for which it is too late, and all
         but the last mention of a row named repeatedly; all of a batch that came before.
         """
         spans = np.asarray(batch.spans, dtype=np.float64)
-        if ended <= now - self._longest_window() or not self._is_new(batch, ended, spans.max(initial=0.0)):
-            return 0
+        if ended <= now - self._longest_window():
+            return BatchAcceptance(0, Acceptance.TOO_LATE)
+        if not self._is_new(batch, ended, spans.max(initial=0.0)):
+            return BatchAcceptance(0, Acceptance.DUPLICATE)
         reporter = self._batch_reporters[batch.reporter]
         chosen = np.flatnonzero((rows >= 0) & (ended > now - self._window[rows]))
         rows = rows[chosen]
@@ -240,13 +251,13 @@ class Demands:
             last = mentions[rows] == np.arange(len(rows))
             chosen, rows = chosen[last], rows[last]
         if not rows.size:
-            return 0
+            return BatchAcceptance(0, Acceptance.TOO_LATE)
         reporter.spoke(rows, ended)
         self._heard[rows] = now
         self._turn(now)
         rates, spans = self._rates(rows, batch, spans, chosen)
         self._spread_batch(rows, rates, np.maximum(ended - spans, now - self._window[rows]), ended)
-        return len(rows)
+        return BatchAcceptance(len(rows), Acceptance.TOO_LATE)
 
     def _longest_window(self) -> float:
         return max((group.key[0] for group in self._groups if group is not None), default=0.0)

@@ -211,11 +211,12 @@ class Engine:
         moment = self._moment(now)
         find = self._rows.get
         rows = np.fromiter((find(name, -1) for name in batch.revisions), np.int64, len(batch.revisions))
-        accepted = self._demands.accept_batch(rows, batch, min(batch.ended + self._shift, moment), moment)
+        ended = min(batch.ended + self._shift, moment)
+        accepted, others = self._demands.accept_batch(rows, batch, ended, moment)
         known = int(np.count_nonzero(rows >= 0))
         self._reports[Acceptance.UNKNOWN_REVISION] += len(rows) - known
         self._reports[Acceptance.ACCEPTED] += accepted
-        self._reports[Acceptance.TOO_LATE if accepted else Acceptance.DUPLICATE] += known - accepted
+        self._reports[others] += known - accepted
         return accepted
 
     def poke(self, key: str, in_flight: int, now: float) -> Decision | None:

@@ -207,7 +207,7 @@ class Both:
             reporter=event.reporter,
             spans=[event.span] * len(rows),
         )
-        accepted = self.demands.accept_batch(array([*rows]), sent, ended, self.now)
+        accepted = self.demands.accept_batch(array([*rows]), sent, ended, self.now).accepted
         if repeated or ended <= self.now - max(each.settings.stable_window for each in self.plain):
             assert accepted == 0
             return
@@ -276,7 +276,7 @@ def test_spreading_reports_over_seconds_loses_nothing(
     for row in (0, 1):
         assert demands.accept(row, sent, ended, ended) is Acceptance.ACCEPTED
     values = replace(batch(ended, [concurrency] * 2, sequence=1, spans=[span] * 2), request_count=[requests] * 2)
-    assert demands.accept_batch(array([2, 3]), values, ended, ended) == 2
+    assert demands.accept_batch(array([2, 3]), values, ended, ended).accepted == 2
     seconds = math.ceil(ended) - math.floor(ended - span)
     for row, whole in enumerate([concurrency * span, requests] * 2):
         average = demands.average(row, 0, ended + 3)
@@ -293,35 +293,35 @@ def test_a_batch_counts_for_every_revision_it_names_and_only_for_those() -> None
         sent = batch(
             BEGIN + second, [10.0, 4.0, 7.0], sequence=second, spans=[1.0, 0.5, 1.0], proxied=[3.0, 0.0, 9.0]
         )
-        assert demands.accept_batch(array([3, 1, 0]), sent, sent.ended, sent.ended) == 3
+        assert demands.accept_batch(array([3, 1, 0]), sent, sent.ended, sent.ended).accepted == 3
     assert averages(demands, [0, 1, 2, 3], BEGIN + 10) == [(0.0, 0.0), (4.0, 4.0), None, (7.0, 7.0)]
 
 
 def test_what_a_batch_says_of_unknown_revisions_is_left_out() -> None:
     demands = demands_of(SETTINGS, SETTINGS)
     sent = batch(BEGIN + 1, [5.0, 6.0, 7.0], sequence=1)
-    assert demands.accept_batch(array([-1, 1, -1]), sent, sent.ended, sent.ended) == 1
+    assert demands.accept_batch(array([-1, 1, -1]), sent, sent.ended, sent.ended).accepted == 1
     assert averages(demands, [0, 1], BEGIN + 2) == [None, (6.0, 6.0)]
     unknown = batch(BEGIN + 2, [5.0], sequence=2)
-    assert demands.accept_batch(array([-1]), unknown, unknown.ended, unknown.ended) == 0
-    assert Demands().accept_batch(array([-1]), unknown, unknown.ended, unknown.ended) == 0
+    assert demands.accept_batch(array([-1]), unknown, unknown.ended, unknown.ended).accepted == 0
+    assert Demands().accept_batch(array([-1]), unknown, unknown.ended, unknown.ended).accepted == 0
     empty = batch(BEGIN + 3, [], sequence=3)
-    assert demands.accept_batch(array([]), empty, empty.ended, empty.ended) == 0
+    assert demands.accept_batch(array([]), empty, empty.ended, empty.ended).accepted == 0
 
 
 def test_of_a_row_named_twice_in_one_batch_the_last_mention_counts() -> None:
     demands = demands_of(SETTINGS, SETTINGS)
     sent = batch(BEGIN + 1, [5.0, 6.0, 7.0], sequence=1)
-    assert demands.accept_batch(array([0, 1, 0]), sent, sent.ended, sent.ended) == 2
+    assert demands.accept_batch(array([0, 1, 0]), sent, sent.ended, sent.ended).accepted == 2
     assert averages(demands, [0, 1], BEGIN + 2) == [(7.0, 7.0), (6.0, 6.0)]
 
 
 def test_a_repeated_batch_counts_once_as_a_whole_whatever_it_names() -> None:
     demands = demands_of(SETTINGS, SETTINGS)
     first = batch(BEGIN + 1, [5.0], sequence=1)
-    assert demands.accept_batch(array([0]), first, first.ended, first.ended) == 1
-    assert demands.accept_batch(array([0]), first, first.ended, first.ended + 0.5) == 0
-    assert demands.accept_batch(array([1]), first, first.ended, first.ended + 0.5) == 0
+    assert demands.accept_batch(array([0]), first, first.ended, first.ended).accepted == 1
+    assert demands.accept_batch(array([0]), first, first.ended, first.ended + 0.5).accepted == 0
+    assert demands.accept_batch(array([1]), first, first.ended, first.ended + 0.5).accepted == 0
     assert averages(demands, [0, 1], BEGIN + 2) == [(5.0, 5.0), None]
 
 
@@ -329,10 +329,10 @@ def test_batches_out_of_order_land_in_their_own_second() -> None:
     demands = demands_of(SETTINGS)
     for second in (1, 2, 5, 6, 4, 3):
         sent = batch(BEGIN + second, [10.0 * second], sequence=second)
-        assert demands.accept_batch(array([0]), sent, sent.ended, BEGIN + 6) == 1
+        assert demands.accept_batch(array([0]), sent, sent.ended, BEGIN + 6).accepted == 1
     demands.settle(BEGIN + 6)
     late = batch(BEGIN + 3, [90.0], sequence=1, reporter="another")
-    assert demands.accept_batch(array([0]), late, late.ended, BEGIN + 6.2) == 1
+    assert demands.accept_batch(array([0]), late, late.ended, BEGIN + 6.2).accepted == 1
     assert averages(demands, [0], BEGIN + 7) == [(50.0, 58.0)]
 
 
@@ -340,9 +340,9 @@ def test_a_batch_older_than_the_windows_is_left_out_where_it_is_and_may_come_for
     short = replace(SETTINGS, stable_window=6.0, panic_window=1)
     demands = demands_of(short, SETTINGS)
     sent = batch(BEGIN, [8.0, 9.0], sequence=1)
-    assert demands.accept_batch(array([0, 1]), sent, sent.ended, BEGIN + 10) == 1
+    assert demands.accept_batch(array([0, 1]), sent, sent.ended, BEGIN + 10).accepted == 1
     assert [each is None for each in averages(demands, [0, 1], BEGIN + 10)] == [True, False]
-    assert demands.accept_batch(array([0, 1]), replace(sent, sequence=2), sent.ended, BEGIN + 60) == 0
+    assert demands.accept_batch(array([0, 1]), replace(sent, sequence=2), sent.ended, BEGIN + 60).accepted == 0
 
 
 def test_a_reporter_of_batches_that_began_anew_is_heard() -> None:
@@ -350,7 +350,7 @@ def test_a_reporter_of_batches_that_began_anew_is_heard() -> None:
     accepted = []
     for second, sequence in ((1, 100), (1, 30), (2, 1), (2, 1), (3, 2)):
         sent = batch(BEGIN + second, [4.0], sequence=sequence)
-        accepted.append(demands.accept_batch(array([0]), sent, sent.ended, sent.ended))
+        accepted.append(demands.accept_batch(array([0]), sent, sent.ended, sent.ended).accepted)
     assert accepted == [1, 0, 1, 0, 1]
     assert averages(demands, [0], BEGIN + 4) == [(4.0, 4.0)]
 
@@ -409,7 +409,7 @@ def test_a_laptop_that_slept_reports_its_night_within_the_window() -> None:
     night = 36_000.0
     woken = BEGIN + 1 + night
     long = batch(woken, [2.0, 8.0, 4.0], sequence=2, spans=[night, 1.0, night])
-    assert demands.accept_batch(array([0, 1, 2]), long, woken, woken) == 3
+    assert demands.accept_batch(array([0, 1, 2]), long, woken, woken).accepted == 3
     assert averages(demands, [0, 1, 2], woken + 0.5) == [(2.0, 2.0), (8.0, 8.0), (4.0, 4.0)]
 
 
@@ -426,7 +426,7 @@ def test_numpy_columns_are_as_good_as_lists() -> None:
     demands = demands_of(SETTINGS)
     ones = np.ones(1)
     sent = ReportBatch("gateway", 1, BEGIN + 1, (KEY,), ones, 5 * ones, ones, ones, 0 * ones)
-    assert demands.accept_batch(array([0]), sent, sent.ended, sent.ended) == 1
+    assert demands.accept_batch(array([0]), sent, sent.ended, sent.ended).accepted == 1
     assert averages(demands, [0], BEGIN + 2) == [(4.0, 4.0)]
 
 
@@ -465,7 +465,7 @@ def test_rows_far_apart_and_windows_of_all_lengths_keep_to_themselves() -> None:
         demands.add(row, replace(SETTINGS, stable_window=float(window), panic_window=window // 6), BEGIN)
     for second in range(1, 70):
         sent = batch(BEGIN + second, [1.0, 2.0, 3.0, 4.0], sequence=second)
-        assert demands.accept_batch(array(rows), sent, sent.ended, sent.ended) == 4
+        assert demands.accept_batch(array(rows), sent, sent.ended, sent.ended).accepted == 4
     assert averages(demands, rows, BEGIN + 69) == [(1.0, 1.0), (2.0, 2.0), (3.0, 3.0), (4.0, 4.0)]
 
 
@@ -501,7 +501,7 @@ def test_reporters_are_bounded_and_fade() -> None:
         demands.accept_batch(array([1]), sent, moment, BEGIN + 2)
     assert demands.reporters() == 2 * MAX_REPORTERS
     oldest = batch(BEGIN + 1, [1.0], sequence=1, reporter="g0")
-    assert demands.accept_batch(array([1]), oldest, oldest.ended, BEGIN + 2) == 1
+    assert demands.accept_batch(array([1]), oldest, oldest.ended, BEGIN + 2).accepted == 1
     demands.settle(BEGIN + 40)
     assert demands.reporters() == 2 * MAX_REPORTERS
     demands.settle(BEGIN + 100)

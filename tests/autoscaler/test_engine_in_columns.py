@@ -14,6 +14,7 @@ from upwell.autoscaler import kpa
 from upwell.autoscaler.annotations import HPA, KPA
 from upwell.autoscaler.combined import Combined
 from upwell.autoscaler.decision import GREATEST_COUNT, Decision, Inputs, Missing, Reading, State
+from upwell.autoscaler.demand import Acceptance
 from upwell.autoscaler.engine import CLASSES, Engine
 from upwell.autoscaler.metric_targets import MetricTarget
 from upwell.autoscaler.saved import SavedRevision
@@ -110,6 +111,27 @@ def test_single_reports_and_batches_come_to_the_same() -> None:
         batched.report_batch(batch(now, {key(0): float(second)}, second), now)
         if second % 2 == 0:
             assert list(single.tick(now + 0.2)) == list(batched.tick(now + 0.2))
+
+
+def test_statistics_say_what_became_of_each_row_of_a_batch() -> None:
+    engine = Engine()
+    engine.set_revision(key(0), RevisionSettings(stable_window=60.0), BEGIN)
+    engine.set_revision(key(1), RevisionSettings(stable_window=6.0), BEGIN)
+    sent = batch(BEGIN + 1, {key(0): 1.0, key(1): 1.0, "default/unknown": 1.0}, 1)
+    accepted = [
+        engine.report_batch(sent, BEGIN + 1),
+        engine.report_batch(sent, BEGIN + 1),
+        engine.report_batch(replace(sent, sequence=2), BEGIN + 10),
+        engine.report_batch(batch(BEGIN + 1, {key(1): 1.0}, 3), BEGIN + 10),
+        engine.report_batch(replace(sent, sequence=4), BEGIN + 100),
+    ]
+    assert accepted == [2, 0, 1, 0, 0]
+    assert engine.statistics().reports == {
+        Acceptance.ACCEPTED: 3,
+        Acceptance.DUPLICATE: 2,
+        Acceptance.TOO_LATE: 4,
+        Acceptance.UNKNOWN_REVISION: 4,
+    }
 
 
 def test_a_scale_is_told_once_and_again_while_replicas_are_not_so_many() -> None:
