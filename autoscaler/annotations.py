@@ -14,11 +14,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from upwell.autoscaler.behavior import DEFAULT_BEHAVIOR, parse_behavior
 from upwell.autoscaler.metric_targets import CONCURRENCY as CONCURRENCY
-from upwell.autoscaler.metric_targets import CPU as CPU
-from upwell.autoscaler.metric_targets import LEAST_TARGET, REQUEST_METRICS, MetricTarget, parse_metrics
-from upwell.autoscaler.metric_targets import MEMORY as MEMORY
+from upwell.autoscaler.metric_targets import CPU, LEAST_TARGET, REQUEST_METRICS, MetricTarget, parse_metrics
 from upwell.autoscaler.metric_targets import METRICS as KNOWN_METRICS
-from upwell.autoscaler.metric_targets import RPS as RPS
 from upwell.autoscaler.quantities import parse_float, parse_int32, parse_seconds
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from upwell.autoscaler.decision import Decision, Inputs, Missing, Reading, State
-from upwell.autoscaler.spec import MetricTarget, RevisionSettings
+from upwell.autoscaler.metric_targets import MetricTarget
+from upwell.autoscaler.spec import RevisionSettings
 
 
 class ScalingClass(Protocol):

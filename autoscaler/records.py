@@ -14,7 +14,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from upwell.autoscaler.annotations import CONCURRENCY, RPS
 from upwell.autoscaler.arrays import Words
 from upwell.autoscaler.decision import (
     GREATEST_COUNT,
@@ -28,6 +27,7 @@ from upwell.autoscaler.decision import (
     State,
     Status,
 )
+from upwell.autoscaler.metric_targets import CONCURRENCY, RPS
 from upwell.autoscaler.window import MaxWindow
 
 Records = npt.NDArray[np.void]

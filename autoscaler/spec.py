@@ -35,9 +35,9 @@ from upwell.autoscaler.metric_targets import (
     REQUEST_METRICS,
     RESOURCES,
     RPS,
+    MetricTarget,
     parse_metrics,
 )
-from upwell.autoscaler.metric_targets import MetricTarget as MetricTarget
 from upwell.autoscaler.quantities import parse_bool, parse_float, parse_int32, parse_seconds
 from upwell.functions.errors import InvalidSettings
 

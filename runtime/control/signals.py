@@ -17,8 +17,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from upwell.autoscaler.decision import Missing, Reading, ReplicaReading
-from upwell.autoscaler.metric_targets import BACKLOG, CPU, MEMORY
-from upwell.autoscaler.spec import MetricTarget
+from upwell.autoscaler.metric_targets import BACKLOG, CPU, MEMORY, MetricTarget
 from upwell.runtime.clock import Clock
 from upwell.runtime.cluster.interface import Cluster, Replica, ReplicaState
 

@@ -15,7 +15,8 @@ from upwell.autoscaler.behavior import DEFAULT_BEHAVIOR, parse_behavior
 from upwell.autoscaler.bounds import RequestPath
 from upwell.autoscaler.decision import Bound, Decision, Inputs, Missing, Reading
 from upwell.autoscaler.hpa import HorizontalPodAutoscaler
-from upwell.autoscaler.spec import AutoscalerConfig, MetricTarget, RevisionSettings
+from upwell.autoscaler.metric_targets import MetricTarget
+from upwell.autoscaler.spec import AutoscalerConfig, RevisionSettings
 
 HPA = "hpa.autoscaling.knative.dev"
 CPU = MetricTarget("cpu", 50.0)

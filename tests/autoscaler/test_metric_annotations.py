@@ -20,8 +20,9 @@ from upwell.autoscaler.annotations import (
     validate_annotations,
 )
 from upwell.autoscaler.behavior import DEFAULT_BEHAVIOR, PolicyType, ScalingPolicy, SelectPolicy
+from upwell.autoscaler.metric_targets import MetricTarget
 from upwell.autoscaler.quantities import parse_quantity
-from upwell.autoscaler.spec import AutoscalerConfig, MetricTarget, RevisionSettings
+from upwell.autoscaler.spec import AutoscalerConfig, RevisionSettings
 
 CONFIG = AutoscalerConfig()
 CLASS = "autoscaling.knative.dev/class"

@@ -13,7 +13,8 @@ from upwell.autoscaler import bounds, kpa
 from upwell.autoscaler.bounds import RequestPath
 from upwell.autoscaler.combined import Combined
 from upwell.autoscaler.decision import Activity, Bound, Decision, Inputs, Missing, Panic, Reading, Status
-from upwell.autoscaler.spec import MetricTarget, RevisionSettings
+from upwell.autoscaler.metric_targets import MetricTarget
+from upwell.autoscaler.spec import RevisionSettings
 
 CPU = MetricTarget("cpu", 50.0)
 MEMORY = MetricTarget("memory", 100.0)

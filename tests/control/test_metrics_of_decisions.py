@@ -11,7 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from upwell.autoscaler.annotations import HPA
 from upwell.autoscaler.decision import Missing, Reading, ReplicaReading
 from upwell.autoscaler.engine import Engine
-from upwell.autoscaler.spec import MetricTarget, RevisionSettings
+from upwell.autoscaler.metric_targets import MetricTarget
+from upwell.autoscaler.spec import RevisionSettings
 from upwell.autoscaler.stats import Report
 from upwell.runtime.cluster.interface import Replica, ReplicaState
 from upwell.runtime.control.metrics import AutoscalerCollector

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from upwell.autoscaler.spec import AutoscalerConfig, MetricTarget
+from upwell.autoscaler.metric_targets import MetricTarget
+from upwell.autoscaler.spec import AutoscalerConfig
 from upwell.runtime.cluster.interface import Manifest
 from upwell.runtime.control.admission import AdmissionContext, Refused, admit
 from upwell.runtime.control.conditions import find

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from upwell.autoscaler.decision import Missing, Reading
-from upwell.autoscaler.spec import MetricTarget
+from upwell.autoscaler.metric_targets import MetricTarget
 from upwell.functions.errors import InvalidSettings, Unavailable
 from upwell.runtime.control.prometheus import (
     ANSWER_BYTES,

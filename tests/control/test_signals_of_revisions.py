@@ -11,7 +11,7 @@ import pytest
 
 from support.cluster import LocalWorld, in_cluster
 from upwell.autoscaler.decision import Missing, Reading, ReplicaReading
-from upwell.autoscaler.spec import MetricTarget
+from upwell.autoscaler.metric_targets import MetricTarget
 from upwell.runtime.cluster.interface import Replica
 from upwell.runtime.cluster.usage import Usage
 from upwell.runtime.control.signals import (
