@@ -209,6 +209,7 @@ class UpstreamPool:
             self.gone(connection)
         else:
             self.release(connection)
+            self._open_more()  # whoever still waits may need more connections than are opened at a time
 
     def _connection(self) -> UpstreamConnection:
         return UpstreamConnection(self)

@@ -202,6 +202,20 @@ def test_only_so_many_connections_are_opened_at_once_and_the_rest_wait_in_a_boun
     run_fake(main())
 
 
+def test_many_who_come_together_all_get_connections_though_nobody_lets_one_go(loop: str) -> None:
+    async def main() -> None:
+        async with backend(silent) as back:
+            pool = pool_to(back.endpoint, HttpSettings(max_connecting=3))
+            waiters = [Waiter() for _ in range(50)]
+            for waiter in waiters:
+                pool.wait(waiter)
+            await eventually(lambda: all(waiter.connection is not None for waiter in waiters))
+            assert len({id(waiter.connection) for waiter in waiters}) == 50
+            await pool.aclose()
+
+    run(main(), loop)
+
+
 def test_a_definite_failure_is_told_to_all_who_wait(path: str) -> None:
     async def main() -> None:
         pool = pool_to(Endpoint(path=path), HttpSettings(max_connecting=2))
@@ -224,15 +238,16 @@ def test_a_connection_that_is_let_go_serves_who_waits_longest() -> None:
             first, second, third = Waiter(), Waiter(), Waiter()
             pool.wait(first)
             await eventually(lambda: first.connection is not None)
-            pool.wait(second)
-            pool.wait(third)
             connection = first.connection
             assert connection is not None
             connection.write(GET)
             await eventually(lambda: bool(back.seen))
             await settle()
+            pool.wait(second)
+            pool.wait(third)
             connection.done(request_complete=True)
-            assert second.connection is connection or third.connection is connection
+            assert second.connection is connection
+            assert third.connection is None
             await pool.aclose()
 
     run(main())
