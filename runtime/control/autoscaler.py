@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, NamedTuple
@@ -86,14 +86,16 @@ class AutoscalerLoop:
 
     def set_revision(self, revision: str, manifest: Manifest) -> None:
         """Scale this revision from now on, or under these settings."""
+        ready, starting = self._count(revision)
         self.engine.set_revision(
             revision,
             revision_settings(self.config, manifest),
             self._clock.now(),
-            ready=self._ready(revision),
+            ready=ready,
             initialized=is_true(manifest, SCALE_TARGET_INITIALIZED),
             saved=self._saved.pop(revision, None),
         )
+        self.engine.observe(revision, ready=ready, starting=starting)
 
     def remove_revision(self, revision: str) -> None:
         """Forget a revision."""
@@ -121,9 +123,10 @@ class AutoscalerLoop:
 
     def replica_changed(self, replica: Replica) -> None:
         """Count the replicas anew."""
-        replicas = self._cluster.replicas(replica.revision)
-        starting = sum(r.state is ReplicaState.STARTING for r in replicas)
-        self.engine.observe(replica.revision, ready=self._ready(replica.revision), starting=starting)
+        if self.engine.settings(replica.revision) is None:
+            return  # what is left of it would be kept for ever
+        ready, starting = self._count(replica.revision)
+        self.engine.observe(replica.revision, ready=ready, starting=starting)
         if replica.state is ReplicaState.READY and replica.ready_at is not None:
             starts = self._starts.setdefault(replica.revision, deque(maxlen=STARTS))
             starts.append(Start(replica.ready_at, replica.ready_at - replica.started_at))
@@ -164,5 +167,7 @@ class AutoscalerLoop:
         if decision.scale is not None:
             self._cluster.scale(decision.revision, decision.scale, reason=decision.sentence())
 
-    def _ready(self, revision: str) -> int:
-        return sum(r.state is ReplicaState.READY for r in self._cluster.replicas(revision))
+    def _count(self, revision: str) -> tuple[int, int]:
+        """How many replicas of a revision are ready, and how many start."""
+        states = Counter(replica.state for replica in self._cluster.replicas(revision))
+        return states[ReplicaState.READY], states[ReplicaState.STARTING]

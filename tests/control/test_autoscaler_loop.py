@@ -144,6 +144,37 @@ def test_the_engine_knows_at_once_what_starts_and_what_is_ready() -> None:
     in_cluster(scenario)
 
 
+def test_replicas_that_started_before_the_loop_was_told_of_their_revision_count() -> None:
+    async def scenario(world: LocalWorld) -> None:
+        loop = looping(world)
+        await world.deploy("one-00001")
+        world.cluster.scale(ONE, 2, reason="by hand")
+        world.launcher.processes[0].become_ready()
+        await settle()
+        loop.set_revision(ONE, revision("one-00001"))
+        loop.tick()
+        latest = loop.engine.latest(ONE)
+        assert latest is not None
+        assert (latest.ready, latest.starting) == (1, 1)
+
+    in_cluster(scenario)
+
+
+def test_nothing_is_kept_of_a_revision_that_was_removed_while_its_replica_started() -> None:
+    async def scenario(world: LocalWorld) -> None:
+        loop = looping(world)
+        await world.deploy("one-00001")
+        loop.set_revision(ONE, revision("one-00001"))
+        loop.poke(ONE, 1)
+        loop.remove_revision(ONE)
+        world.launcher.processes[0].become_ready()
+        await settle()
+        assert world.states(ONE) == [ReplicaState.READY]
+        assert loop.starts(ONE) == ()
+
+    in_cluster(scenario)
+
+
 def test_a_revision_begins_with_its_initial_scale_until_it_says_that_it_has_had_it() -> None:
     """As after a restart: neither being ready nor having failed since tells how many replicas there were."""
     initialized = {"type": "ScaleTargetInitialized", "status": "True"}
