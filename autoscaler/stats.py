@@ -212,7 +212,8 @@ class ReportBatch:
     @classmethod
     def of(cls, reporter: str, sequence: int, ended: float, seen: Mapping[str, RequestAverages]) -> ReportBatch:
         """The batch of what `reporter` saw of each revision up to `ended`."""
-        average, proxied_average, count, proxied_count, spans = zip(*seen.values(), strict=True)
+        columns = zip(*seen.values(), strict=True) if seen else [()] * len(RequestAverages._fields)
+        average, proxied_average, count, proxied_count, spans = columns
         return cls(reporter, sequence, ended, tuple(seen), spans, average, proxied_average, count, proxied_count)
 
     def encode(self) -> bytes:

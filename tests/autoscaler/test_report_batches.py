@@ -71,6 +71,8 @@ def test_columns_of_numpy_encode_as_lists_do() -> None:
 def test_a_batch_of_nothing_says_nothing() -> None:
     batch = decode(revisions=[], **{name: [] for name in COLUMNS})
     assert (batch.revisions, len(batch.spans)) == ((), 0)
+    empty = ReportBatch.of("gateway", 1, 1e9, {})
+    assert ReportBatch.decode(empty.encode()).revisions == ()
 
 
 @given(
