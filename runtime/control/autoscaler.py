@@ -81,6 +81,8 @@ class AutoscalerLoop:
         self._decided = decided
         self._saved = dict(saved)
         self._starts: dict[str, deque[Start]] = {}
+        self._is_broken = False
+        """The last tick met a defect."""
 
     # Told by the control plane
 
@@ -143,7 +145,13 @@ class AutoscalerLoop:
         """Tick until cancelled, a little after the whole second that reports end on."""
         while True:
             await asyncio.sleep(TICK_SECONDS - (self._clock.now() - REPORTS_SECONDS) % TICK_SECONDS)
-            self.tick()
+            try:
+                self.tick()
+                self._is_broken = False
+            except Exception:  # scales are held, and whatever runs goes on serving
+                if not self._is_broken:
+                    _log.exception("a tick failed, so all scales are held")
+                self._is_broken = True
 
     def tick(self) -> None:
         """Decide for every revision and act on what changed."""

@@ -34,7 +34,7 @@ def read_saved(path: Path) -> dict[str, SavedRevision]:
     """What a platform wrote to `path`, by revision, however long ago. Empty when there is no such file; what is
     not as it was written counts for nothing."""
     try:
-        with path.open("rb") as file:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             data = file.read(MOST_BYTES + 1)
     except FileNotFoundError:
         return {}
@@ -65,7 +65,8 @@ def write_saved(path: Path, revisions: Mapping[str, Any]) -> None:
     nothing then."""
     data = json.dumps({"format": FORMAT, "revisions": revisions}, separators=(",", ":")).encode()
     partial = path.with_name(f"{path.name}.partial")
-    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK | os.O_CLOEXEC
+    with open(os.open(partial, flags, 0o600), "wb") as file:
         file.write(data)
     partial.replace(path)
 

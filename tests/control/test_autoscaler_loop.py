@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from support.cluster import LocalWorld, in_cluster, revision, settle
-from upwell.autoscaler.decision import Decision
-from upwell.autoscaler.spec import AutoscalerConfig
+from upwell.autoscaler.decision import Decision, Reading
+from upwell.autoscaler.spec import AutoscalerConfig, MetricTarget
 from upwell.autoscaler.stats import Report, Reporter
 from upwell.runtime.cluster.interface import ReplicaState
 from upwell.runtime.control.autoscaler import TICK_SECONDS, AutoscalerLoop, burst_threshold
@@ -125,6 +125,37 @@ def test_trouble_with_one_revision_does_not_stop_the_others(caplog: pytest.LogCa
 
     in_cluster(scenario, ready_soon)
     assert "a decision could not be followed" in {record.getMessage() for record in caplog.records}
+
+
+def test_a_tick_that_fails_is_told_of_once_and_the_next_ones_go_on(caplog: pytest.LogCaptureFixture) -> None:
+    class Failing:
+        """A source of readings with a defect, until it is mended."""
+
+        reads = 0
+
+        def read(self, revision: str, metric: MetricTarget, now: float) -> Reading:
+            self.reads += 1
+            if self.reads <= 3:
+                raise RuntimeError("a defect")
+            return Reading(4.0)
+
+    async def scenario(world: LocalWorld) -> int:
+        clock, signals = FakeClock(loop=asyncio.get_running_loop()), Failing()
+        loop = AutoscalerLoop(CONFIG, world.cluster, clock, signals=signals)
+        await world.deploy("one-00001")
+        manifest = revision("one-00001")
+        metrics = "[{metric: backlog, target: 2}]"
+        manifest["metadata"]["annotations"]["autoscaling.upwell.dev/metrics"] = metrics
+        loop.set_revision(ONE, manifest)
+        running = asyncio.create_task(loop.run())
+        await asyncio.sleep(TICK_SECONDS * 5)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        return len(world.states(ONE))
+
+    assert in_cluster(scenario) == 2
+    failures = [record for record in caplog.records if record.getMessage().startswith("a tick failed")]
+    assert len(failures) == 1
 
 
 def test_the_engine_knows_at_once_what_starts_and_what_is_ready() -> None:

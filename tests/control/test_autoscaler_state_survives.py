@@ -109,6 +109,14 @@ def test_a_file_that_is_too_large_or_none_at_all_counts_as_none(tmp_path: Path) 
     assert read_saved(tmp_path) == {}
 
 
+def test_a_pipe_in_the_place_of_the_file_holds_nobody_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "state.json")
+    os.mkfifo(tmp_path / "state.json.partial")
+    assert read_saved(tmp_path / "state.json") == {}
+    with pytest.raises(OSError, match="partial"):
+        write_saved(tmp_path / "state.json", {})
+
+
 def test_a_revision_that_cannot_be_read_does_not_keep_the_others(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     path.write_text(json.dumps({"format": 1, "revisions": {ONE: SAVED.to_json(), "default/b": {"status": 5}}}))
