@@ -136,9 +136,12 @@ class WindowBank:
         behind = np.flatnonzero(known & (missing > 0))
         if behind.size:
             reached = newest[behind]
-            for index in range(int(reached.min()) + 1, second + 1):
-                gone = behind[reached < index]
-                totals[gone] -= self._buckets[index % self._size][slots[gone]]
+            # Seconds that are past the newest of a slot, and what their buckets still hold of a turn ago.
+            indices = np.arange(int(reached.min()) + 1, second + 1)
+            held = self._buckets[(indices % self._size)[:, np.newaxis], slots[behind]]
+            held[reached >= indices[:, np.newaxis]] = 0.0
+            for at in np.flatnonzero(held.any(axis=1)).tolist():
+                totals[behind] -= held[at]
         valid = self._size - missing
         valid = np.where(first == _NO_FIRST, valid, np.minimum(valid, newest - first + 1))
         means = np.zeros(len(slots))

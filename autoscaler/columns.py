@@ -65,15 +65,18 @@ class _Columns:
         self.columns: dict[str, npt.NDArray[Any]] = {
             name: np.full(0, default) for name, default in defaults.items()
         }
+        self._length = 0
 
     def write(self, row: int, values: Mapping[str, float | int | bool]) -> None:
-        for name, column in self.columns.items():
-            self.columns[name] = column = grown(column, row, self._defaults[name])
-            if name in values:
-                column[row] = values[name]
+        if row >= self._length:
+            for name, column in self.columns.items():
+                self.columns[name] = column = grown(column, row, self._defaults[name])
+                self._length = len(column)
+        for name, value in values.items():
+            self.columns[name][row] = value
 
     def read(self, row: int) -> dict[str, Any]:
-        return {name: column[row].item() for name, column in self.columns.items()}
+        return {name: column.item(row) for name, column in self.columns.items()}
 
     def of(self, rows: IntArray) -> Table:
         """The columns at `rows`, to be read at once: of rows in one piece they are no copies."""

@@ -51,7 +51,7 @@ class Histories:
         is_same = self._kept[row] > 0 and self._outcomes[row].tobytes() == words[0, :OUTCOME_WORDS].tobytes()
         if is_same and binding == self._binding(row):
             return False
-        self._append(np.array([row]), words)
+        self._append_one(row, words[0])
         if details is not None:
             self._bound[row] = binding != ""
             self._add_details(row, details)
@@ -86,6 +86,17 @@ class Histories:
         self._outcomes[rows] = words[:, :OUTCOME_WORDS]
         self._bound[rows] = False
         self._kept[rows] += 1
+
+    def _append_one(self, row: int, words: Words) -> None:
+        """As `_append`, for a poke."""
+        which, item = divmod(int(self._kept[row]) % HISTORY, _RECORDS_A_SLAB)
+        slab = int(self._ring[row, which])
+        if slab == NO_SLAB:
+            slab = self._ring[row, which] = int(self._slabs.take(1)[0])
+        self._slabs.put_one(slab, item, words)
+        self._outcomes[row] = words[:OUTCOME_WORDS]
+        self._bound[row] = False
+        self._kept[row] += 1
 
     def of(self, row: int) -> Records:
         """What is kept of a row, oldest first."""

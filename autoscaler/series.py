@@ -5,7 +5,7 @@ Columns by row, a row being the engine's number of a revision; their memory grow
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -105,6 +105,36 @@ class _Ring:
             self._slab = grown(self._slab, row, NO_SLAB)
             self._first = grown(self._first, row, NONE)
             self._latest = grown(self._latest, row, 0)
+
+
+class SeriesKeeper(Protocol):
+    """What an engine notes points in."""
+
+    def note(self, now: float, rows: IntArray, load: FloatArray, want: IntArray, ready: IntArray) -> None:
+        """A point of every row that is there."""
+        ...
+
+    def of(self, row: int) -> Series:
+        """The series of a row."""
+        ...
+
+    def clear(self, row: int) -> None:
+        """Forget a row."""
+        ...
+
+
+class NoSeries:
+    """Keeps nothing, for whoever draws from elsewhere."""
+
+    def note(self, now: float, rows: IntArray, load: FloatArray, want: IntArray, ready: IntArray) -> None:
+        """Drop it."""
+
+    def of(self, row: int) -> Series:
+        """Nothing."""
+        return Series(np.zeros(0), np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+    def clear(self, row: int) -> None:
+        """Nothing is there."""
 
 
 class SeriesColumns:

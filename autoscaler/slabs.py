@@ -48,6 +48,11 @@ class Slabs:
             here = np.flatnonzero(chunks == chunk)
             self._chunks[chunk][places[here], items[here]] = values[here]
 
+    def put_one(self, slab: int, item: int, values: Words) -> None:
+        """Write one item of one slab: shape (words,)."""
+        chunk, place = divmod(slab, self._per_chunk)
+        self._chunks[chunk][place, item] = values
+
     def get(self, slab: int) -> Words:
         """A copy of one slab, shape (items, words)."""
         chunk, place = divmod(slab, self._per_chunk)

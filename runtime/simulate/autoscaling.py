@@ -9,6 +9,7 @@ import numpy as np
 
 from upwell.autoscaler.decision import Decision
 from upwell.autoscaler.engine import Engine
+from upwell.autoscaler.series import NoSeries
 from upwell.autoscaler.spec import RevisionSettings
 from upwell.autoscaler.stats import ReportBatch, RequestAverages
 
@@ -25,7 +26,7 @@ class Autoscaling:
     """Every revision of a simulation. Times are seconds of the virtual clock, not decreasing."""
 
     def __init__(self) -> None:
-        self._engine = Engine()
+        self._engine = Engine(series=NoSeries())
         self._sequence = 0
 
     def add(self, key: str, settings: RevisionSettings, now: float, *, initialized: bool) -> None:
