@@ -80,7 +80,8 @@ def fit(axis: Axis, values: Iterable[float], most: int, *, vertical: bool) -> Sc
         return Scale(low, high, axis.marks)
     step = round_step(axis.unit, high - low, most)
     shift = _offset(low, axis.zone) if axis.unit is Unit.TIME else 0.0
-    first, last = math.floor(round((low + shift) / step, 6)), math.ceil(round((high + shift) / step, 6))
+    first = math.floor(round((low + shift) / step, 6))
+    last = max(first + 1, math.ceil(round((high + shift) / step, 6)))
     places = [round(k * step - shift, 9) for k in range(first, last + 1)]
     if axis.unit in (Unit.TIME, Unit.SECONDS) and not vertical:
         places = [place for place in places if low <= place <= high]

@@ -130,6 +130,10 @@ def test_without_any_value_there_is_a_range_but_no_tick() -> None:
         assert scale.least < scale.greatest
 
 
+def test_counts_that_differ_by_less_than_can_be_shown_have_a_whole_step_around_them() -> None:
+    assert read(Axis(unit=Unit.COUNT), 0, 1e-7) == ["0", "1"]
+
+
 def test_a_range_that_was_asked_for_is_shown_and_data_beyond_it_too() -> None:
     scale = fit(Axis(unit=Unit.SECONDS, least=0, greatest=600), [100, 700], 8, vertical=False)
     assert (scale.least, scale.greatest) == (0, 700)
