@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -447,6 +448,20 @@ def test_a_row_that_is_used_again_knows_nothing_of_the_revision_before() -> None
     assert averages(demands, [0, 1], BEGIN + 2) == [(5.0, 5.0), (6.0, 6.0)]
 
 
+def test_windows_of_revisions_that_are_gone_are_used_again() -> None:
+    hour = replace(SETTINGS, stable_window=3600.0)
+    demands = demands_of(hour)
+    demands.add(1, hour, BEGIN)
+    demands.remove(1)
+    tracemalloc.start()
+    for _ in range(100):
+        demands.add(1, hour, BEGIN)
+        demands.remove(1)
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert grown < 3600 * 8, "no room for one window more"
+
+
 def test_reporters_are_forgotten_by_the_longest_window_that_there_is() -> None:
     demands = demands_of(SETTINGS, replace(SETTINGS, stable_window=3600.0))
     sent = batch(BEGIN + 1, [5.0, 6.0], sequence=1)
@@ -502,6 +517,10 @@ def test_reporters_are_bounded_and_fade() -> None:
     assert demands.reporters() == 2 * MAX_REPORTERS
     oldest = batch(BEGIN + 1, [1.0], sequence=1, reporter="g0")
     assert demands.accept_batch(array([1]), oldest, oldest.ended, BEGIN + 2).accepted == 1
+    latest = report(moment, 0.0, sequence=1, reporter=f"r{MAX_REPORTERS + 9}")
+    assert demands.accept(0, latest, moment, BEGIN + 2) is Acceptance.DUPLICATE
+    first = report(BEGIN + 1, 0.0, sequence=1, reporter="r0")
+    assert demands.accept(0, first, BEGIN + 1, BEGIN + 2) is Acceptance.ACCEPTED, "it was forgotten"
     demands.settle(BEGIN + 40)
     assert demands.reporters() == 2 * MAX_REPORTERS
     demands.settle(BEGIN + 100)
