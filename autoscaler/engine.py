@@ -73,7 +73,9 @@ class EngineStatistics:
 
 
 class Tick(Sequence[Decision]):
-    """The decisions of one tick, one a revision. Those of the bulk are made when they are read."""
+    """The decisions of one tick, one a revision. Those of the bulk are made when they are read, however late;
+    their states leave out what a scale-down delay waits for, which `Engine.latest` tells.
+    """
 
     def __init__(
         self, keys: Sequence[str], made: Records, singles: Sequence[Decision], news: IntArray, acting: IntArray
