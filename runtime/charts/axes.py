@@ -24,6 +24,9 @@ LATEST: Final = 2.5e11
 SMALLEST: Final = 1e-9
 """On a logarithmic axis what is below this is a gap, and no linear axis spans less."""
 
+FEWEST: Final = 3
+"""Powers of ten that a range across 1 needs, however far apart they are: one below, 1 itself, one above."""
+
 MINUTE: Final = 60.0
 HOUR: Final = 3600.0
 DAY: Final = 86400.0
@@ -149,7 +152,7 @@ def _logarithmic(axis: Axis, shown: list[float], most: int) -> Scale:
         return Scale(low, high if high > low else low * 10, axis.marks, logarithmic=True)
     every = 1
     places = _spread(low, high, (1, 2, 5))
-    while len(places) > most:
+    while len(places) > max(most, FEWEST):
         places = _spread(low, high, (1,), every)
         every += 1
     if len(places) == 1:

@@ -109,6 +109,14 @@ def test_logarithmic_ticks_are_powers_of_ten_or_round_numbers_between() -> None:
     assert read(axis, 30, 240) == ["20 ms", "50 ms", "100 ms", "200 ms", "500 ms"]
 
 
+@pytest.mark.parametrize("most", [2, 3, 4])
+@pytest.mark.parametrize(("least", "greatest"), [(0.5, 5.0), (1e-9, 1e15), (0.9, 1.1), (1e-9, 1.0)])
+def test_a_logarithmic_axis_with_little_room_has_few_ticks(least: float, greatest: float, most: int) -> None:
+    scale = fit(Axis(logarithmic=True), [least, greatest], most, vertical=True)
+    assert 2 <= len(scale.marks) <= max(most, 3)
+    assert scale.least <= least < greatest <= scale.greatest
+
+
 def test_ticks_of_the_time_of_day_stand_at_round_times_of_the_zone_and_midnight_is_the_date() -> None:
     start = datetime(2026, 3, 1, 22, 10, tzinfo=INDIA).timestamp()
     axis = Axis("local time", Unit.TIME, zone=INDIA)
