@@ -310,6 +310,15 @@ def test_what_a_batch_says_of_unknown_revisions_is_left_out() -> None:
     assert demands.accept_batch(array([]), empty, empty.ended, empty.ended).accepted == 0
 
 
+def test_a_repeated_batch_counts_once_even_if_all_that_it_named_is_gone() -> None:
+    demands = demands_of(SETTINGS, SETTINGS)
+    sent = batch(BEGIN + 1, [5.0], sequence=1)
+    assert demands.accept_batch(array([0]), sent, sent.ended, sent.ended) == (1, Acceptance.TOO_LATE)
+    demands.remove(0)
+    demands.settle(BEGIN + 2)
+    assert demands.accept_batch(array([1]), sent, sent.ended, BEGIN + 2) == (0, Acceptance.DUPLICATE)
+
+
 def test_of_a_row_named_twice_in_one_batch_the_last_mention_counts() -> None:
     demands = demands_of(SETTINGS, SETTINGS)
     sent = batch(BEGIN + 1, [5.0, 6.0, 7.0], sequence=1)
