@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from support.charts import POINTS, report
+from support.external import is_absent
 from upwell.runtime.charts.model import Color
 from upwell.runtime.simulate.page import render_simulation
 
@@ -22,7 +23,7 @@ def browser() -> str:
     """The command of a browser that can run without a screen."""
     found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     if found is None:
-        pytest.skip(f"none of {', '.join(BROWSERS)} is installed")
+        is_absent("a browser", "apt-get install chromium")
     return found
 
 
