@@ -3,7 +3,7 @@
 The autoscaler reads what its revisions are scaled by at each tick and never waits for it. What is read is what is
 wanted: a source is asked for that alone, on its own interval, and no longer once nobody has read it for a while.
 What is on the board counts for as long as its source said, and is missing after that; a source that fails makes it
-missing at once, which is logged when it begins, changes or ends.
+missing at once, which is logged when it begins, changes or ends: once, however many revisions it concerns.
 
 Ages are counted on the monotonic clock, so that a wall clock that is set neither revives a value nor ends one. A
 board belongs to one event loop and holds what was read or told of lately.
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
@@ -85,6 +86,8 @@ class SignalBoard:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._entries: dict[Wanted, _Entry] = {}
+        self._failures: Counter[tuple[str, str]] = Counter()
+        """How many entries of a metric are missing for the same reason."""
 
     def __repr__(self) -> str:
         return f"<SignalBoard {len(self._entries)} metrics>"
@@ -102,6 +105,7 @@ class SignalBoard:
         since = now - INTEREST_SECONDS
         for wanted, entry in list(self._entries.items()):
             if entry.asked_at < since and entry.good_until <= now:
+                self._change_reason(wanted.metric, entry, "")
                 del self._entries[wanted]
         return [
             wanted
@@ -111,17 +115,33 @@ class SignalBoard:
 
     def tell(self, wanted: Wanted, reading: Reading, lasts: float, reason: str = "") -> None:
         """Put `reading` on the board, where it counts for `lasts` seconds. A `reason` why it is missing is logged
-        when it is another than before."""
+        when no other revision is told it of this metric already, with this one as the example."""
         entry = self._entry(wanted)
         entry.reading = reading
         entry.good_until = self._clock.monotonic() + lasts
         if reason != entry.reason and (reason or reading.missing is None):
-            entry.reason = reason
+            is_ended, is_begun = self._change_reason(wanted.metric, entry, reason)
             details = {"revision": wanted.revision, "metric": wanted.metric, "reason": reason}
-            if reason:
+            if is_begun:
                 _log.warning("a metric cannot be read, so the scale is held", extra=details)
-            else:
+            elif is_ended and not reason:
                 _log.info("a metric can be read again", extra=details)
+
+    def _change_reason(self, metric: str, entry: _Entry, reason: str) -> tuple[bool, bool]:
+        """Note why an entry is missing now. Whether it was the last one with its reason before, and is the first
+        one with the new."""
+        before, after = (metric, entry.reason), (metric, reason)
+        entry.reason = reason
+        is_ended = is_begun = False
+        if before[1]:
+            self._failures[before] -= 1
+            is_ended = not self._failures[before]
+            if is_ended:
+                del self._failures[before]
+        if reason:
+            self._failures[after] += 1
+            is_begun = self._failures[after] == 1
+        return is_ended, is_begun
 
     def set_backlog(self, revision: str, events: float, lasts: float = BACKLOG_SECONDS) -> None:
         """How many events wait for a revision, told by whoever holds them."""

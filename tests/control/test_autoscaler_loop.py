@@ -7,7 +7,8 @@ import pytest
 
 from support.cluster import LocalWorld, in_cluster, revision, settle
 from upwell.autoscaler.decision import Decision, Reading
-from upwell.autoscaler.spec import AutoscalerConfig, MetricTarget
+from upwell.autoscaler.metric_targets import MetricTarget
+from upwell.autoscaler.spec import AutoscalerConfig
 from upwell.autoscaler.stats import Report, Reporter
 from upwell.runtime.cluster.interface import ReplicaState
 from upwell.runtime.control.autoscaler import TICK_SECONDS, AutoscalerLoop, burst_threshold

@@ -177,6 +177,37 @@ def test_what_a_source_cannot_tell_is_missing_at_once_and_said_once(caplog: pyte
     assert said == [("WARNING", "out of order"), ("INFO", ""), ("WARNING", "out of order")]
 
 
+def test_a_failure_that_concerns_many_revisions_is_said_once_and_so_is_its_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "upwell.autoscaler")
+    board = SignalBoard(FakeClock())
+    many = [Wanted(f"default/many-{number}", "prometheus", "queue") for number in range(50)]
+
+    def told(reason: str) -> list[str]:
+        caplog.clear()
+        for wanted in many:
+            board.tell(wanted, FAILED if reason else Reading(1.0), 30.0, reason)
+        return [record.__dict__["reason"] for record in caplog.records]
+
+    assert told("refused") == ["refused"]
+    assert told("refused") == []
+    assert told("slow") == ["slow"]
+    assert told("") == [""]
+    assert told("") == []
+    assert told("refused") == ["refused"], "it had ended"
+
+
+def test_a_failure_of_a_revision_that_is_gone_does_not_hide_the_next_ones(caplog: pytest.LogCaptureFixture) -> None:
+    clock = FakeClock()
+    board = SignalBoard(clock)
+    for revision in (ONE, OTHER):
+        board.tell(Wanted(revision, CPU.metric), FAILED, 5.0, "no /proc")
+        clock.advance(INTEREST_SECONDS + 5.0)
+        assert board.wanted({CPU.metric}) == []
+    assert [record.__dict__["revision"] for record in caplog.records] == [ONE, OTHER]
+
+
 def test_a_defect_of_a_source_is_logged_once_and_what_it_told_ends_in_time(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
