@@ -198,7 +198,7 @@ def test_a_failure_that_concerns_many_revisions_is_said_once_and_so_is_its_end(
     assert told("refused") == ["refused"], "it had ended"
 
 
-def test_a_failure_of_a_revision_that_is_gone_does_not_hide_the_next_ones(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failure_of_a_revision_that_is_gone_hides_no_other(caplog: pytest.LogCaptureFixture) -> None:
     clock = FakeClock()
     board = SignalBoard(clock)
     for revision in (ONE, OTHER):
