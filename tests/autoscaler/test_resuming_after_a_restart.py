@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from upwell.autoscaler import bounds, kpa
 from upwell.autoscaler.bounds import RequestPath
+from upwell.autoscaler.columns import StateColumns
 from upwell.autoscaler.decision import Activity, Bound, Decision, Inputs, Missing, Panic, State, Status
 from upwell.autoscaler.saved import MOST_PEAKS, SavedRevision, resume
 from upwell.autoscaler.spec import RevisionSettings
@@ -250,3 +253,17 @@ def test_what_would_begin_in_the_same_way_need_not_be_saved() -> None:
         {"delay_peaks": ((int(NOW), 1),)},
     ):
         assert not saved(**{"status": Status.INACTIVE, **changes}).is_at_rest
+
+
+def test_columns_know_the_rows_at_rest_that_need_not_be_saved() -> None:
+    states = StateColumns()
+    empty, some = MaxWindow(30.0, kpa.TICK), MaxWindow(30.0, kpa.TICK).record(NOW, 1)
+    combinations = product(Status, (False, True), (False, True), (None, NOW), (None, empty, some))
+    expected = []
+    for row, (status, initialized, timed_out, panic_since, delay) in enumerate(combinations):
+        state, activity = State(panic_since, 0, delay, 0), Activity(status, NOW, initialized, timed_out)
+        states.set(row, State(None, 0, some, 0), activity)  # of which nothing may stay
+        states.set(row, state, activity)
+        expected.append(SavedRevision.of(state, activity, NOW).is_at_rest)
+    assert states.at_rest(np.arange(len(expected))).tolist() == expected
+    assert sum(expected) == 2, "without a delay, and with one that nothing waits for"
