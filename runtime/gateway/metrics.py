@@ -55,12 +55,30 @@ class GatewayCollector(Collector):
         self._gateway = gateway
 
     def collect(self) -> Iterable[Metric]:
-        """Families made from the counts of this moment."""
+        """Families made from the counts of this moment, each in a pass of its own: with thousands of revisions
+        whoever reads them gives way to requests in between."""
+        yield self._durations()
+        yield from self._counts()
+        yield from self._moments()
+        unrouted = CounterMetricFamily("upwell_gateway_unrouted_requests", "Requests that no route matched.")
+        unrouted.add_metric([], self._gateway.unrouted)
+        yield unrouted
+        dropped = CounterMetricFamily("upwell_gateway_log_lines_dropped", "Access log lines not written.")
+        dropped.add_metric([], self._gateway.access_log.dropped)
+        yield dropped
+
+    def _durations(self) -> Metric:
         duration = HistogramMetricFamily(
             "upwell_gateway_request_duration_seconds",
             "From the request's head to the end of its answer.",
             labels=list(LABELS),
         )
+        for revision, entry in self._gateway.revisions.items():
+            counters = entry.counters
+            duration.add_metric(revision_labels(revision), cumulative(counters.buckets), counters.seconds)
+        return duration
+
+    def _counts(self) -> Iterable[Metric]:
         responses = CounterMetricFamily(
             "upwell_gateway_requests",
             "Requests by status of the answer.",
@@ -76,23 +94,22 @@ class GatewayCollector(Collector):
             "Requests that waited for a first replica.",
             labels=list(LABELS),
         )
-        queued = GaugeMetricFamily("kn_revision_request_queued", "Requests that wait.", labels=list(LABELS))
-        active = GaugeMetricFamily("kn_revision_request_active", "Requests at replicas.", labels=list(LABELS))
-        unrouted = CounterMetricFamily("upwell_gateway_unrouted_requests", "Requests that no route matched.")
-        unrouted.add_metric([], self._gateway.unrouted)
-        dropped = CounterMetricFamily("upwell_gateway_log_lines_dropped", "Access log lines not written.")
-        dropped.add_metric([], self._gateway.access_log.dropped)
         for revision, entry in self._gateway.revisions.items():
             labels = revision_labels(revision)
-            counters = entry.counters
-            duration.add_metric(labels, cumulative(counters.buckets), counters.seconds)
-            _add_each(responses, labels, counters.statuses)
-            _add_each(rejected, labels, counters.reasons)
-            cold.add_metric(labels, counters.cold)
+            _add_each(responses, labels, entry.counters.statuses)
+            _add_each(rejected, labels, entry.counters.reasons)
+            cold.add_metric(labels, entry.counters.cold)
+        return [responses, rejected, cold]
+
+    def _moments(self) -> Iterable[Metric]:
+        queued = GaugeMetricFamily("kn_revision_request_queued", "Requests that wait.", labels=list(LABELS))
+        active = GaugeMetricFamily("kn_revision_request_active", "Requests at replicas.", labels=list(LABELS))
+        for revision, entry in self._gateway.revisions.items():
+            labels = revision_labels(revision)
             statistics = entry.activator.statistics()
             queued.add_metric(labels, statistics.waiting)
             active.add_metric(labels, statistics.in_flight)
-        return [duration, responses, rejected, cold, queued, active, unrouted, dropped]
+        return [queued, active]
 
 
 def _add_each(
