@@ -162,7 +162,7 @@ def _first(
 
 
 def _whole(counts: FloatArray) -> IntArray:
-    return np.clip(counts, -GREATEST_COUNT, GREATEST_COUNT).astype(np.int64)
+    return np.minimum(np.maximum(counts, -GREATEST_COUNT), GREATEST_COUNT).astype(np.int64)
 
 
 def _clamp(raw: IntArray, floor: IntArray, ceiling: IntArray, activation: IntArray) -> tuple[IntArray, Codes]:

@@ -313,7 +313,9 @@ class Demands:
         self._hear_reports(complete, now)
         complete += JITTER
         for second in range(self._oldest_pending, self._oldest_pending + _RING):
-            self._bring(second, self._reported[second % _RING] & (second + 1 <= complete))
+            reported = self._reported[second % _RING]
+            if reported.any():
+                self._bring(second, reported & (second + 1 <= complete))
 
     def _hear_batches(self, complete: FloatArray, now: float) -> None:
         """Lower `complete` to what reporters of batches have come to; forget those that are silent."""
