@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from upwell.autoscaler.behavior import DEFAULT_BEHAVIOR, parse_behavior
-from upwell.autoscaler.metric_targets import CONCURRENCY as CONCURRENCY
 from upwell.autoscaler.metric_targets import CPU, LEAST_TARGET, REQUEST_METRICS, MetricTarget, parse_metrics
 from upwell.autoscaler.metric_targets import METRICS as KNOWN_METRICS
 from upwell.autoscaler.quantities import parse_float, parse_int32, parse_seconds

@@ -19,7 +19,7 @@ from upwell.autoscaler import bounds, kpa
 from upwell.autoscaler.annotations import HPA
 from upwell.autoscaler.behavior import TOLERANCE
 from upwell.autoscaler.bounds import RequestPath
-from upwell.autoscaler.decision import Activity, Bound, Clamp, Decision, Inputs, SignalWant, Status
+from upwell.autoscaler.decision import Activity, Bound, Clamp, Decision, Inputs, SignalWant, Status, saturated
 from upwell.autoscaler.metric_targets import RESOURCES
 from upwell.autoscaler.replica_calculator import Tolerances
 from upwell.autoscaler.spec import RevisionSettings
@@ -233,7 +233,7 @@ class _Look:
         """Whose demand every rate and bound has cut off, and which means panic."""
         ready = max(1, self._decision.ready)
         up = max(self._settings.max_scale_up_rate, self._settings.panic_threshold)
-        return math.ceil(up * ready) + self._settings.activation_scale + self._scale + 2
+        return math.ceil(saturated(up * ready)) + self._settings.activation_scale + self._scale + 2
 
     def _more(self, ask: Callable[[float], Decision], window: float) -> Threshold | None:
         return self._above(ask, window, lambda found: self._wanted(found) > self._scale)

@@ -12,7 +12,8 @@ from array import array
 from dataclasses import dataclass, field
 from typing import Final, cast
 
-from upwell.autoscaler.annotations import CONCURRENCY, KPA
+from upwell.autoscaler.annotations import KPA
+from upwell.autoscaler.metric_targets import CONCURRENCY
 from upwell.autoscaler.spec import RevisionSettings
 from upwell.autoscaler.stats import RequestStats
 from upwell.runtime.cluster.deployed import victims
