@@ -82,8 +82,9 @@ class _Columns:
         """The columns at `rows`, to be read at once: of rows in one piece they are no copies."""
         first, last = (int(rows[0]), int(rows[-1])) if len(rows) else (0, -1)
         in_one_piece = last - first == len(rows) - 1 and bool((rows[1:] > rows[:-1]).all())
-        where: slice | IntArray = slice(first, last + 1) if in_one_piece else rows
-        return {name: column[where] for name, column in self.columns.items()}
+        if in_one_piece:
+            return {name: column[first : last + 1] for name, column in self.columns.items()}
+        return {name: column.take(rows) for name, column in self.columns.items()}
 
     def clear(self, row: int) -> None:
         self.write(row, self._defaults)

@@ -393,9 +393,12 @@ class Demands:
 
     def _by_group(self, rows: IntArray) -> Iterator[tuple[_Group, IntArray | slice]]:
         """Each group that has some of the rows, and where they stand in `rows`."""
-        numbers = self._group[rows]
-        if not numbers.size:
+        if not rows.size:
             return
+        if len(self._groups) == 1:
+            yield self._at(0), slice(None)
+            return
+        numbers = self._group[rows]
         if numbers.min() == numbers.max():
             yield self._at(numbers.item(0)), slice(None)
             return

@@ -85,6 +85,7 @@ class Tick(Sequence[Decision]):
         self._singles = singles
         self._news = news
         self._acting = acting
+        self._read: dict[int, Decision] = {}
 
     def __len__(self) -> int:
         return len(self._made) + len(self._singles)
@@ -99,15 +100,18 @@ class Tick(Sequence[Decision]):
         at = range(len(self))[index]
         if at >= len(self._made):
             return self._singles[at - len(self._made)]
-        return records.decode(self._made[at], self._keys[at])
+        decision = self._read.get(at)
+        if decision is None:
+            decision = self._read[at] = records.decode(self._made[at], self._keys[at])
+        return decision
 
     def news(self) -> Iterator[Decision]:
         """The decisions whose outcome or reason differs from the one before."""
-        return (self[int(index)] for index in self._news)
+        return (self[index] for index in self._news.tolist())
 
     def to_scale(self) -> Iterator[Decision]:
         """The decisions that set a scale which was not told before, or which the replicas do not have."""
-        return (self[int(index)] for index in self._acting)
+        return (self[index] for index in self._acting.tolist())
 
 
 class Engine:
