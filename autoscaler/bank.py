@@ -23,6 +23,7 @@ NEVER = -(2**61)
 # The first second where there is none: greater than any, so that the least of both is always the right one.
 _NO_FIRST = 2**61
 _FEWEST_SLOTS = 64
+_FEW = 4
 _DIGITS = 1e6
 
 
@@ -108,7 +109,12 @@ class WindowBank:
             if not slots.size:
                 return
         self._first[slots] = np.minimum(self._first[slots], second)
-        for index in range(int(newest.min()) + 1, second + 1):
+        indices = np.arange(int(newest.min()) + 1, second + 1)
+        if len(indices) > _FEW:
+            # What fell silent for long has little left: planes that hold nothing need no turn.
+            held = self._buckets[(indices % self._size)[:, np.newaxis], slots] * (newest < indices[:, np.newaxis])
+            indices = indices[held.any(axis=1) | (indices % self._size == 0)]
+        for index in indices.tolist():
             passed = slots[newest < index]
             plane = self._buckets[index % self._size]
             self._total[passed] -= plane[passed]
