@@ -129,7 +129,7 @@ class World:
                 self._follow(revision, self._began, initialized=False)
         last = self._began + self._trace.seconds
         second = int(self._began)
-        while second < last or self._open:
+        while second < last or self._open or self._next < len(self._trace):
             self._second(float(second))
             second += 1
             self._told(second - int(self._began))

@@ -15,6 +15,11 @@ def test_the_first_request_waits_for_its_replica_to_start_and_is_the_only_cold_o
     assert list(observed.fate) == [Fate.ANSWERED, Fate.ANSWERED]
 
 
+def test_a_request_at_the_very_end_of_the_trace_is_answered_too() -> None:
+    observed = observe(conditions(trace([0.0, 5.0], 0.1, seconds=5.0), start=0.5))
+    assert observed.finished[1] - observed.arrived[1] == pytest.approx(0.1)
+
+
 def test_a_request_beyond_the_ready_capacity_starts_replicas_at_once() -> None:
     observed = observe(conditions(trace([0.0, *[10.5] * 250], 2.0), start=0.5))
     raised = [(when - EPOCH, replicas) for when, _, replicas in observed.scales]
