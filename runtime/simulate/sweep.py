@@ -175,6 +175,9 @@ def _reason(points: Sequence[SweepPoint], best: SweepPoint, least_rejected: int)
     refused = f", and no setting refuses fewer than {least_rejected} requests" if least_rejected else ""
     if len(front) == 1:
         return f"no other setting is faster at p99 or takes fewer replica-seconds{refused}"
+    if best.p99 == fastest.p99 and best.replica_seconds == cheapest.replica_seconds:
+        of_all = "all settings" if len(front) == len(points) else f"all {len(front)} settings of the front"
+        return f"{of_all} come to the same p99 and replica-seconds, and this is the first of them{refused}"
     compared = []
     if best is not fastest:
         compared.append(

@@ -167,6 +167,18 @@ def test_the_front_is_what_nothing_beats_and_its_best_product_is_recommended() -
     assert "25 % more p99" in found.reason
 
 
+def test_settings_that_all_come_to_the_same_are_told_to_do_so() -> None:
+    names = [{"target": str(index)} for index in range(3)]
+    all_alike = recommend(names, [point(50, 10)] * 3)
+    assert (
+        all_alike.reason == "all settings come to the same p99 and replica-seconds, and this is the first of them"
+    )
+    some_alike = recommend(names, [point(50, 20), point(50, 10), point(50, 10)])
+    assert some_alike.recommended is not None
+    assert some_alike.recommended.label == "target=1"
+    assert some_alike.reason.startswith("all 2 settings of the front come to the same")
+
+
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(0, 1)), min_size=1, max_size=12))
 def test_no_point_on_the_front_is_beaten_and_every_other_is(costs: list[tuple[int, int, int]]) -> None:
     base = point(0, 0)
