@@ -102,6 +102,7 @@ def simulate(
     and what of them was wasted; with --sweep which settings nothing beats, and which to take.
     """
     from upwell.runtime.simulate.distributions import parse_distribution
+    from upwell.runtime.simulate.plans import NOT_SIMULATED
     from upwell.runtime.simulate.simulation import Conditions
     from upwell.runtime.simulate.traces import load_trace
 
@@ -114,6 +115,9 @@ def simulate(
         seed=seed,
     )
     report = _report(conditions, sweeps)
+    if NOT_SIMULATED in report.settings:
+        counted = "counts as missing, so no replica is added for it or taken away without it"
+        _warn(f"{report.settings[NOT_SIMULATED]}: not simulated; what cannot be read {counted}")
     if html is not None:
         _write_page(html, report)
     if output == "json":
@@ -178,10 +182,15 @@ def _declared(files: Sequence[str], above: Mapping[str, str]) -> Declared:
             click.secho("Error: ", fg="red", bold=True, nl=False, err=True)
             click.echo(line, err=True)
         sys.exit(error.exit_code)
-    for warning in warnings:
-        click.secho("Warning: ", fg="yellow", nl=False, err=True)
-        click.echo(warning, err=True)
+    for manifest, of_one in zip(manifests, warnings, strict=True):
+        for warning in of_one:
+            _warn(f"{manifest.where(())}: {manifest.kind} {manifest.name}: {warning}")
     return Declared.of(found, above)
+
+
+def _warn(text: str) -> None:
+    click.secho("Warning: ", fg="yellow", nl=False, err=True)
+    click.echo(text, err=True)
 
 
 def _write_page(path: str, report: SimulationReport) -> None:
@@ -198,7 +207,8 @@ def _write_page(path: str, report: SimulationReport) -> None:
 
 def _lines(report: SimulationReport) -> Iterator[str]:
     settings = report.settings
-    yield f"{report.title}: {report.requests:,} requests in {settings['length']}, {_functions(report)}"
+    requests, functions = _counted(report.requests, "request"), _counted(report.function_count, "function")
+    yield f"{report.title}: {requests} in {settings['length']}, {functions}"
     yield ", ".join(f"{name} {settings[name]}" for name in ("service time", "start time", "seed"))
     yield ""
     if report.sweep is not None:
@@ -229,8 +239,8 @@ def _lines(report: SimulationReport) -> Iterator[str]:
             yield f"and {report.function_count - FUNCTIONS_SHOWN:,} functions with fewer requests"
 
 
-def _functions(report: SimulationReport) -> str:
-    return "1 function" if report.function_count == 1 else f"{report.function_count:,} functions"
+def _counted(count: int, what: str) -> str:
+    return f"1 {what}" if count == 1 else f"{count:,} {what}s"
 
 
 def _spread(quantiles: Quantiles) -> list[str]:

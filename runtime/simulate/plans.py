@@ -9,11 +9,12 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from upwell.autoscaler.annotations import PREFIX, unknown_annotations, validate_annotations
+from upwell.autoscaler.metric_targets import CONCURRENCY, RPS
 from upwell.autoscaler.quantities import parse_int32
 from upwell.autoscaler.spec import AutoscalerConfig, RevisionSettings
 from upwell.functions.api.serving import Defaults
@@ -29,6 +30,8 @@ from upwell.runtime.gateway.activator import RevisionLimits
 from upwell.runtime.simulate.replicas import RevisionPlan
 
 CONTAINER_CONCURRENCY: Final = "container-concurrency"
+NOT_SIMULATED: Final = "metrics not simulated"
+"""Under this a report's settings name them."""
 BELOW: Final = {"allow-zero-initial-scale": "true", "initial-scale": "0"}
 """What a platform on a laptop presumes."""
 _GENERATION: Final = re.compile(r"-\d{5}$", re.ASCII)
@@ -52,8 +55,8 @@ class Declared:
         return cls([each for each in manifests if type_of(each) == SERVICE], config_map, above)
 
 
-def admitted(manifests: Sequence[object], above: Mapping[str, str]) -> tuple[list[Manifest], list[str]]:
-    """The manifests as the platform would store them, and what it would warn of.
+def admitted(manifests: Sequence[object], above: Mapping[str, str]) -> tuple[list[Manifest], list[Sequence[str]]]:
+    """The manifests as the platform would store them, and what it would warn of for each.
 
     ConfigMaps come first, since they decide what the others may say. Raises Refused for the first that the
     platform would not take, and UnusableKey for a key of `above` that cannot be used.
@@ -70,7 +73,7 @@ def admitted(manifests: Sequence[object], above: Mapping[str, str]) -> tuple[lis
             maps[manifest["metadata"]["name"]] = manifest.get("data", {})
             config = platform_config(maps, layers)
     kept = [found[index] for index in range(len(manifests))]
-    return [each.manifest for each in kept], [warning for each in kept for warning in each.warnings]
+    return [each.manifest for each in kept], [each.warnings for each in kept]
 
 
 def _is_service(manifest: object) -> bool:
@@ -106,7 +109,8 @@ def plan(declared: Declared, functions: Sequence[str], varied: Mapping[str, str]
         if index not in made:
             made[index] = _plan(config, _template(declared.services, index), annotations, concurrency)
         chosen.append(made[index])
-    return Plans(tuple(chosen), _shown(next(iter(made.values()), None) if len(made) == 1 else None))
+    shown = _shown(next(iter(made.values()), None) if len(made) == 1 else None)
+    return Plans(tuple(chosen), {**shown, **_not_simulated(made.values())})
 
 
 def _sorted_out(varied: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str], int | None]:
@@ -123,7 +127,7 @@ def _sorted_out(varied: Mapping[str, str]) -> tuple[dict[str, str], dict[str, st
             known = [*config_keys(), "target", "metric", "window", "activation-scale", CONTAINER_CONCURRENCY]
             alike = difflib.get_close_matches(name, known, n=1)
             hint = f"Did you mean {alike[0]}?" if alike else "Name an autoscaling annotation without its prefix."
-            raise InvalidSettings(f"there is no setting {name}", where="--sweep", hint=hint)
+            raise InvalidSettings("there is no such setting", where=name, hint=hint)
     return annotations, keys, concurrency
 
 
@@ -178,6 +182,13 @@ def _plan(
         burst_threshold=burst_threshold(config, revision),
     )
     return RevisionPlan(revision_settings(config, revision), limits)
+
+
+def _not_simulated(plans: Iterable[RevisionPlan]) -> dict[str, str]:
+    """What nothing here measures, since only requests are simulated."""
+    further = [each for plan in plans for each in plan.settings.metrics]
+    labels = dict.fromkeys(each.label for each in further if each.metric not in (CONCURRENCY, RPS))
+    return {NOT_SIMULATED: ", ".join(labels)} if labels else {}
 
 
 def _shown(plan: RevisionPlan | None) -> dict[str, str]:

@@ -109,6 +109,19 @@ def test_of_several_services_each_function_has_its_own(tmp_path: Path) -> None:
         done(*arguments)
 
 
+def test_warnings_name_their_manifest_and_what_is_not_simulated_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "all.yaml"
+    hpa = SERVICE.format(name="hello", target=50).replace(
+        "annotations:", "annotations:\n        autoscaling.knative.dev/class: hpa.autoscaling.knative.dev"
+    )
+    file.write_text(hpa + CONFIG.format(most=9).replace("max-scale:", "most-scale:"))
+    result = done("--trace", "poisson:5rps/20s", "-f", str(file))
+    assert "all.yaml:19: ConfigMap config-autoscaler: data.most-scale: not a key" in result.stderr
+    assert "Warning: cpu: not simulated" in result.stderr
+    assert settings("-f", str(file))["metrics not simulated"] == "cpu"
+    assert done("--trace", "poisson:5rps/20s").stderr == ""
+
+
 def test_fields_at_fault_are_told_with_their_lines(tmp_path: Path) -> None:
     path = tmp_path / "service.yaml"
     path.write_text(SERVICE.format(name="hello", target="none").lstrip())
