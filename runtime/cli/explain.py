@@ -14,7 +14,7 @@ from upwell.runtime.api.client import Client
 from upwell.runtime.api.explanation import Explained, Explanation
 from upwell.runtime.cli.named import DEFAULT_NAMESPACE, scaled_object
 from upwell.runtime.cli.options import complete_name, duration, namespace_option, with_client
-from upwell.runtime.cli.reasons import amount, changes, clock, headline, path, reason
+from upwell.runtime.cli.reasons import amount, changes, clock, headline, path, reason, unread
 from upwell.runtime.cli.table import table
 
 EXAMPLES = """
@@ -137,20 +137,24 @@ def _metrics(told: Explanation) -> Iterator[str]:
             amount(each.target),
             "" if each.missing else str(each.want),
             above.get(each.metric, ""),
-            "asks for the most" if each.metric == told.latest.binding else each.missing or "",
+            "asks for the most" if each.metric == told.latest.binding else unread(each.missing),
         ]
         for each in signals
     ]
     yield "Metrics:"
-    yield table(["METRIC", "VALUE", "A REPLICA", "WANT", "MORE ABOVE", ""], rows, INDENT)
+    yield table(["METRIC", "IN ALL", "A REPLICA", "WANT", "MORE ABOVE", ""], rows, INDENT)
 
 
 def _starts(told: Explanation) -> Iterator[str]:
     taken = sorted(each.seconds for each in told.starts)
     if taken:
         middle = taken[len(taken) // 2] * MILLISECONDS
-        counted = "1 replica was started" if len(taken) == 1 else f"{len(taken)} replicas were started"
-        yield f"Starts:  {counted}, in {middle:.0f} ms at the median, {taken[-1] * MILLISECONDS:.0f} ms at most"
+        most = taken[-1] * MILLISECONDS
+        if len(taken) == 1:
+            yield f"Starts:  1 replica was started, in {most:.0f} ms"
+        else:
+            spread = f"{middle:.0f} ms at the median, {most:.0f} ms at most"
+            yield f"Starts:  {len(taken)} replicas were started, in {spread}"
 
 
 def _decisions(told: Explanation, now: float, most: int | None) -> Iterator[str]:

@@ -24,8 +24,13 @@ _UNITS: Final[Mapping[str, str]] = {
 }
 _MISSING: Final[Mapping[Missing, str]] = {
     Missing.NO_DATA: "no report came within the window, so demand is unknown and what is there stays",
-    Missing.METRICS_FAILED: "its metrics cannot be read, so what is there stays",
+    Missing.METRICS_FAILED: "its metrics are not known, so what is there stays",
     Missing.REPLICA_COUNT_FAILED: "its replicas cannot be counted, so what is there stays",
+}
+_UNREAD: Final[Mapping[Missing, str]] = {
+    Missing.NO_DATA: "nothing was reported",
+    Missing.METRICS_FAILED: "not measured yet, or not readable",
+    Missing.REPLICA_COUNT_FAILED: "replicas cannot be counted",
 }
 _BOUNDS: Final[Mapping[Bound, str]] = {
     Bound.TOLERANCE: "that is near enough to the target",
@@ -41,7 +46,7 @@ _BOUNDS: Final[Mapping[Bound, str]] = {
     Bound.MAX_SCALE: "max-scale is {settings.max_scale}",
     Bound.MAX_SCALE_LIMIT: "the cluster's max-scale-limit is {settings.max_scale_limit}",
     Bound.SCALE_TO_ZERO_DISABLED: "scale to zero is disabled",
-    Bound.ACTIVATING: "zero waits while it is activated{until}",
+    Bound.ACTIVATING: "it is being activated and does not go to zero{until}",
     Bound.ACTIVATION_TIMED_OUT: "it could not be activated in time, so it goes to zero",
     Bound.ACTIVE_TOO_BRIEFLY: "one stays until it has been active for {settings.stable_window:g} s",
     Bound.FOUND_INACTIVE: "the grace period before zero begins and lasts{until}",
@@ -73,6 +78,11 @@ def clock(moment: float, now: float) -> str:
 def metric_unit(metric: str) -> str:
     """What a metric counts."""
     return _UNITS.get(metric, metric)
+
+
+def unread(missing: Missing | None) -> str:
+    """Why a metric has no value, in a few words; nothing when it has one."""
+    return "" if missing is None else _UNREAD[missing]
 
 
 def replicas(count: int) -> str:
@@ -187,11 +197,12 @@ def _asking(decision: Decision) -> Iterator[str]:
     elif decision.panic in (Panic.ENTERED, Panic.RENEWED):
         return  # which says what asked for it
     elif decision.in_flight is not None:
-        yield f"{decision.in_flight:g} at once ask for {decision.panic_raw}"
+        asks = "asks" if decision.in_flight == 1 else "ask"
+        yield f"{decision.in_flight:g} at once {asks} for {decision.panic_raw or 'none'}"
     elif decision.stable_window == 0:
         yield f"{decision.metric} asks for {decision.stable_raw or 'none'}"
     elif not decision.panicking:
-        yield f"{decision.stable_window:g} s ask for {decision.stable_raw or 'none'}"
+        yield f"the load over {decision.stable_window:g} s asks for {decision.stable_raw or 'none'}"
 
 
 def changes(told: Explanation, now: float) -> list[tuple[str, str]]:

@@ -249,10 +249,10 @@ def test_each_of_several_metrics_is_listed_and_the_binding_one_named(interface: 
     printed = lines(interface, decision)
     assert printed[0] == "hello-00001 has 2 replicas: of 3 metrics cpu asks for the most, 4."
     assert [line.split(maxsplit=4) for line in section(printed, "Metrics:")] == [
-        ["METRIC", "VALUE", "A", "REPLICA", "WANT   MORE ABOVE"],
+        ["METRIC", "IN", "ALL", "A", "REPLICA   WANT   MORE ABOVE"],
         ["concurrency", "100", "70", "2"],
         ["cpu", "300", "80", "4", "320          asks for the most"],
-        ["backlog", "unknown", "10", "40", "metrics-failed"],
+        ["backlog", "unknown", "10", "40", "not measured yet, or not readable"],
     ]
 
 
@@ -260,6 +260,11 @@ def test_starts_are_told_with_how_long_they_took(interface: Served) -> None:
     interface.platform.autoscaler.started[KEY] = [ReplicaStart(NOON - 5, each) for each in (0.007, 0.009, 0.03)]
     printed = lines(interface, decided(Inputs(140.0, 140.0, 3)))
     assert "Starts:  3 replicas were started, in 9 ms at the median, 30 ms at most" in printed
+
+
+def test_one_start_has_no_median(interface: Served) -> None:
+    interface.platform.autoscaler.started[KEY] = [ReplicaStart(NOON - 5, 0.007)]
+    assert "Starts:  1 replica was started, in 7 ms" in lines(interface, decided(Inputs(140.0, 140.0, 3)))
 
 
 def test_json_and_yaml_are_one_record_with_times_in_utc(interface: Served) -> None:
@@ -355,6 +360,13 @@ def test_a_poke_that_raises_from_zero_names_what_waits(interface: Served) -> Non
     poked = decided(Inputs(0.0, 0.0, 0, missing=Missing.NO_DATA, in_flight=1.0))
     printed = lines(interface, poked)
     assert printed[0] == "hello-00001 has no replica: 1 request at once asks for 1."
+    assert section(printed, "Decisions:")[1].endswith("   1 at once asks for 1")
+
+
+@pytest.mark.parametrize(("load", "said"), [(100.0, "the load over 60 s asks for 2"), (0.0, "60 s asks for none")])
+def test_the_window_that_decided_is_named_with_what_it_asks_for(interface: Served, load: float, said: str) -> None:
+    printed = lines(interface, decided(Inputs(load, load, 2)))
+    assert said in section(printed, "Decisions:")[1]
 
 
 @pytest.mark.parametrize(
