@@ -226,8 +226,8 @@ def _lines(report: SimulationReport) -> Iterator[str]:
                 f"{report.cold_starts:,}",
                 f"{report.rejected:,}",
                 str(report.greatest_replicas),
-                f"{report.replica_seconds:,.0f}",
-                f"{report.busy_replica_seconds:,.0f}",
+                _number(report.replica_seconds),
+                _number(report.busy_replica_seconds),
                 _percent(report.waste),
             )
         ],
@@ -253,10 +253,10 @@ def _spread(quantiles: Quantiles) -> list[str]:
         quantiles.p999,
         quantiles.greatest,
     )
-    return [_milliseconds(value) for value in values]
+    return [_number(value) for value in values]
 
 
-def _milliseconds(value: float) -> str:
+def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
 
 
@@ -271,10 +271,10 @@ def _function_table(functions: Sequence[FunctionReport]) -> str:
             f"{each.requests:,}",
             f"{each.cold_starts:,}",
             f"{each.rejected:,}",
-            _milliseconds(each.latency.p50),
-            _milliseconds(each.latency.p99),
+            _number(each.latency.p50),
+            _number(each.latency.p99),
             str(each.greatest_replicas),
-            f"{each.replica_seconds:,.0f}",
+            _number(each.replica_seconds),
         )
         for each in functions
     ]
@@ -288,9 +288,9 @@ def _sweep_lines(report: SimulationReport, points: Sequence[SweepPoint]) -> Iter
     rows = [
         (
             *(point.settings[name] for name in names),
-            _milliseconds(point.p50),
-            _milliseconds(point.p99),
-            f"{point.replica_seconds:,.0f}",
+            _number(point.p50),
+            _number(point.p99),
+            _number(point.replica_seconds),
             _percent(point.waste),
             f"{point.cold_starts:,}",
             f"{point.rejected:,}",

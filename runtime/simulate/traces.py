@@ -6,6 +6,7 @@ What cannot be read is refused with the file and the line.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, TextIO
@@ -34,9 +35,17 @@ def load_trace(text: str, seed: int) -> Trace:
         with Path(text).open(encoding="utf-8", errors="surrogateescape", newline="") as file:
             found = _read(file, text, seed)
     except OSError as error:
-        hint = f"Name a file, or a generator as {TRACES[0]}."
-        raise InvalidInput(f"cannot be read: {error.strerror}", where=text or "--trace", hint=hint) from error
+        raise InvalidInput(
+            f"cannot be read: {error.strerror}", where=text or "--trace", hint=_hint(text)
+        ) from error
     return _trace(text, found, seed)
+
+
+def _hint(text: str) -> str:
+    kind, colon, _ = text.partition(":")
+    alike = difflib.get_close_matches(kind, [each.partition(":")[0] for each in TRACES], n=1) if colon else []
+    meant = next((each for each in TRACES if each.startswith(f"{alike[0]}:")), "") if alike else ""
+    return f"Did you mean {meant}?" if meant else f"Name a file, or a generator as {TRACES[0]}."
 
 
 def _read(file: TextIO, name: str, seed: int) -> Arrivals:

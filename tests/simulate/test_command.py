@@ -122,6 +122,14 @@ def test_warnings_name_their_manifest_and_what_is_not_simulated_is_told(tmp_path
     assert done("--trace", "poisson:5rps/20s").stderr == ""
 
 
+def test_less_than_a_hundred_replica_seconds_have_a_digit_after_the_point(tmp_path: Path) -> None:
+    file = tmp_path / "short.csv"
+    file.write_text("0\n0.5\n1.5\n")
+    shown = done("--trace", str(file), "--service-time", "constant:250ms", "--start-time", "constant:0s").stdout
+    assert shown.splitlines()[0] == "short.csv: 3 requests in 1.5s, 1 function"
+    assert shown.splitlines()[-1].split()[3:5] == ["2.0", "0.8"]
+
+
 def test_fields_at_fault_are_told_with_their_lines(tmp_path: Path) -> None:
     path = tmp_path / "service.yaml"
     path.write_text(SERVICE.format(name="hello", target="none").lstrip())

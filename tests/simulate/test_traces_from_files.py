@@ -138,3 +138,18 @@ def test_a_trace_can_be_cut_and_prolonged(read: Reader) -> None:
     trace = read("1\n2\n3\n")
     assert trace.lasting(2.5).times.tolist() == [1.0, 2.0]
     assert trace.lasting(100.0).seconds == 100.0
+
+
+@pytest.mark.parametrize(
+    ("named", "hint"),
+    [
+        ("poison:5rps/1h", "Did you mean poisson:50rps/1h?"),
+        ("heavytail:functions=2", "Did you mean heavy-tail:functions=1000,requests=2000000,hours=24?"),
+        ("nowhere.log", "Name a file, or a generator as ramp:0-100rps/10m."),
+        ("c:/nowhere.log", "Name a file, or a generator as ramp:0-100rps/10m."),
+    ],
+)
+def test_what_is_neither_a_file_nor_a_generator_is_refused_with_what_may_be_meant(named: str, hint: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        load_trace(named, seed=0)
+    assert refused.value.hint == hint
