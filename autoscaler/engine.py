@@ -362,7 +362,7 @@ class Engine:
             self._columns.set(row, settings)
             self._states.set(row, state, activity, path)
         else:
-            self._singles[row] = _Single(self._decider(settings), state, activity, path)
+            self._singles[row] = _Single(self._decider(settings), state, activity, path, self._latest_of(row))
         self._bulk = None
 
     def _decider(self, settings: RevisionSettings) -> ScalingClass:

@@ -34,7 +34,7 @@ Examples:
   upwell up --port 9000 --data ./state
   UPWELL_DATA=./state upwell up --json-logs
 \b
-Then, from another terminal: upwell apply, get, describe, logs, invoke, delete.
+Then, from another terminal: upwell deploy, apply, get, describe, explain, logs, invoke, delete.
 Exit codes: 0 ended by a signal; 1 it cannot run, such as a port or a directory in use; 2 the input is wrong.
 """
 

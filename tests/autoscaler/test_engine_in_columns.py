@@ -325,8 +325,10 @@ def test_a_change_of_class_keeps_windows_and_where_it_stands() -> None:
     for second in range(1, 20):
         engine.report_batch(batch(BEGIN + second, {key(0): 140.0}, second), BEGIN + second)
         engine.tick(BEGIN + second)
-    for settings in (RevisionSettings(autoscaler_class=BY_ITSELF), RevisionSettings(autoscaler_class=KPA)):
+    by_itself = RevisionSettings(autoscaler_class=BY_ITSELF)
+    for settings in (by_itself, replace(by_itself, max_scale=9), RevisionSettings(autoscaler_class=KPA)):
         engine.set_revision(key(0), settings, BEGIN + 20)
+        assert engine.latest(key(0)) is not None, "what was decided last is known until the next tick"
         [decision] = engine.tick(BEGIN + 20)
         assert (decision.scale, decision.stable_value) == (2, 140.0)
 

@@ -28,7 +28,7 @@ ONE_START = 0.01
 SETTINGS = {
     "stable-window": "6s",
     "scale-to-zero-grace-period": "1s",
-    "container-concurrency-target-default": "2",
+    "container-concurrency-target-default": "4",
 }
 SOURCE = """
 import asyncio
