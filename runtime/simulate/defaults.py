@@ -6,7 +6,7 @@ from typing import Final
 
 MEASURED_START: Final = "lognormal:7.6ms,0.16"
 """What this platform measures with a warm template on two cores of an AMD EPYC (`python -m tests.bench`, 200
-rounds, as the README's figures have it): the first answer from zero after 7.6 ms in the median and 11.0 ms at p99,
+rounds): the first answer from zero after 7.6 ms in the median and 11.0 ms at p99,
 which is a standard deviation of 0.16 of the logarithm. It holds for one start at a time."""
 COMMON_SERVICE: Final = "lognormal:50ms,0.8"
 """For traces that do not say how long their requests took."""
