@@ -78,18 +78,23 @@ def combinations(axes: Sequence[Axis]) -> list[dict[str, str]]:
 
 
 def sweep(
-    conditions: Conditions, axes: Sequence[Axis], told: Callable[[int], None] = lambda points: None
+    conditions: Conditions,
+    axes: Sequence[Axis],
+    told: Callable[[int], None] = lambda points: None,
+    *,
+    processes: int | None = None,
 ) -> SimulationReport:
     """The report of the recommended setting, with all points of the sweep.
 
-    `told` is called with the number of points that are done. Raises InvalidInput for a value that cannot be used,
-    before anything is simulated.
+    `told` is called with the number of points that are done. The report does not depend on the number of
+    `processes`, which is one a core unless it is given, where that pays. Raises InvalidInput for a value that
+    cannot be used, before anything is simulated.
     """
     points = combinations(axes)
     for point in points:
         _check(conditions, point)
     reports: list[SimulationReport] = []
-    for done in _reports(conditions, points):
+    for done in _reports(conditions, points, processes or _processes(conditions, points)):
         reports += done
         told(len(reports))
     return recommend(points, reports)
@@ -107,16 +112,24 @@ def _simulate_all(conditions: Conditions, points: Sequence[Mapping[str, str]]) -
     return [simulate(conditions, point) for point in points]
 
 
-def _reports(conditions: Conditions, points: Sequence[Mapping[str, str]]) -> Iterator[list[SimulationReport]]:
+def _processes(conditions: Conditions, points: Sequence[Mapping[str, str]]) -> int:
+    """How many are soonest done."""
+    if len(points) * len(conditions.trace) < ALONE_BELOW:
+        return 1
+    return min(os.cpu_count() or 1, len(points))
+
+
+def _reports(
+    conditions: Conditions, points: Sequence[Mapping[str, str]], processes: int
+) -> Iterator[list[SimulationReport]]:
     """The reports in the order of the points, a few at a time."""
-    workers = min(os.cpu_count() or 1, len(points))
-    if workers == 1 or len(points) * len(conditions.trace) < ALONE_BELOW:
+    if processes == 1:
         yield from (_simulate_all(conditions, [point]) for point in points)
         return
-    size = math.ceil(len(points) / (workers * SHARES))
+    size = math.ceil(len(points) / (processes * SHARES))
     shares = [points[begin : begin + size] for begin in range(0, len(points), size)]
     # Not forked: what this process has open and running is none of theirs.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
         try:
             yield from pool.map(partial(_simulate_all, conditions), shares)
         except BaseException:

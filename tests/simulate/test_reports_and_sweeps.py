@@ -201,9 +201,8 @@ def test_no_point_on_the_front_is_beaten_and_every_other_is(costs: list[tuple[in
         )
 
 
-def test_a_sweep_in_processes_is_the_sweep_without(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_in_processes_is_the_sweep_without() -> None:
     given = conditions(generate("poisson:20rps/30s", 1))
     axes = [parse_axis("target=1,2,5")]
-    alone = sweep(given, axes)
-    monkeypatch.setattr("upwell.runtime.simulate.sweep.ALONE_BELOW", 0)
-    assert sweep(given, axes).encode() == alone.encode()
+    alone = sweep(given, axes, processes=1)
+    assert sweep(given, axes, processes=2).encode() == alone.encode()
