@@ -98,6 +98,10 @@ def amount(value: float) -> str:
 def headline(told: Explanation, now: float) -> str:
     """What there is and why, in a sentence."""
     latest = told.latest
+    if latest.in_flight is not None and latest.scale is not None:
+        # What was decided at once has been followed at once: what it found is not what there is.
+        had = f"had {replicas(latest.ready)} at {clock(latest.at, now)} and was given {latest.scale}"
+        return f"{told.revision} {had}: {', '.join(_why(told, now))}."
     have = f"has {replicas(latest.ready)}"
     if latest.starting:
         have += f", {latest.starting} more starting" if latest.ready else f", {latest.starting} starting"

@@ -352,14 +352,14 @@ def test_a_poke_that_panics_says_so_once(interface: Served) -> None:
     poked = decided(Inputs(0.0, 0.0, 1, in_flight=300.0))
     printed = lines(interface, poked)
     said = "300 at once ask for 5, 2 or more times what is ready: panic, which holds 5"
-    assert printed[0] == f"hello-00001 has 1 replica: {said}."
+    assert printed[0] == f"hello-00001 had 1 replica at 12:00:00 and was given 5: {said}."
     assert section(printed, "Decisions:")[1].split(maxsplit=6)[-1] == said
 
 
 def test_a_poke_that_raises_from_zero_names_what_waits(interface: Served) -> None:
     poked = decided(Inputs(0.0, 0.0, 0, missing=Missing.NO_DATA, in_flight=1.0))
     printed = lines(interface, poked)
-    assert printed[0] == "hello-00001 has no replica: 1 request at once asks for 1."
+    assert printed[0] == "hello-00001 had no replica at 12:00:00 and was given 1: 1 request at once asks for 1."
     assert section(printed, "Decisions:")[1].endswith("   1 at once asks for 1")
 
 
