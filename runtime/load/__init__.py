@@ -1,0 +1,1 @@
+"""Load on a URL or a function, and what came of it."""
