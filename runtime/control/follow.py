@@ -3,9 +3,10 @@
 In a cluster gateway and autoscaler are processes of their own and each follows the objects itself; `Follower` is
 what they run, over whatever store.
 
-Routes are programmed whole: first when everything that was there is known, then at once for a change that comes
-alone and for many together when they come in a row. An Ingress whose routes the gateway uses is told so in its
-status, with the generation; a Service is Ready only then, and so Ready means that the gateway answers.
+Routes are programmed first when everything that was there is known, then at once for a change that comes alone and
+for many together when they come in a row; what did not change costs nothing but its place in a map. An Ingress
+whose routes the gateway uses is told so in its status, with the generation; a Service is Ready only then, and so
+Ready means that the gateway answers.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from upwell.runtime.clock import Clock
 from upwell.runtime.cluster.interface import Manifest, ObjectChange, ObjectKey, ObjectStore
 from upwell.runtime.cluster.kinds import INGRESS, REVISION
 from upwell.runtime.control.conditions import READY, holds_for_generation
-from upwell.runtime.control.ingress import ingress_routes, is_external, programmed_status, route_table
+from upwell.runtime.control.ingress import programmed_status, virtual_hosts
 from upwell.runtime.gateway.activator import RevisionLimits
-from upwell.runtime.gateway.routes import Route, RouteTable
+from upwell.runtime.gateway.routes import RouteTable, VirtualHost
 from upwell.runtime.workqueue import Controller
 
 PROGRAM_INTERVAL_SECONDS: Final = 0.01
-"""At the least between two times that all routes are replaced, which costs what all of them cost."""
+"""At the least between two times that routes are replaced."""
 PROGRAM_SHARE: Final = 0.1
 """Of the event loop's time for replacing routes while they keep changing; the rest is for requests."""
 
@@ -62,8 +63,7 @@ class ProgrammedAutoscaler(Protocol):
 class _Ingress(NamedTuple):
     uid: str
     generation: int
-    routes: Sequence[Route]
-    is_external: bool
+    vhosts: Sequence[VirtualHost]
 
 
 class Follower:
@@ -88,7 +88,7 @@ class Follower:
         self._autoscaler = autoscaler
         self._clock = clock
         self._burst_threshold = burst_threshold
-        self._fallback_hosts = fallback_hosts
+        self._routes = RouteTable(fallback_hosts=fallback_hosts)
         self.is_programmed = asyncio.Event()
         """Set once the gateway has all that was stored when this began."""
         self._revisions: set[ObjectKey] = set()
@@ -128,7 +128,7 @@ class Follower:
                     self._revision_changed(change.key, change.manifest)
 
     def _revision_changed(self, key: ObjectKey, manifest: Manifest | None) -> None:
-        revision = f"{key.namespace}/{key.name}"
+        revision = _name(key)
         if manifest is None:
             self._revisions.discard(key)
             self._gateway.remove_revision(revision)
@@ -146,7 +146,7 @@ class Follower:
             known = self._ingresses.get(key)
             if known is not None and known[:2] == (uid, generation):
                 return
-            self._ingresses[key] = _Ingress(uid, generation, ingress_routes(manifest), is_external(manifest))
+            self._ingresses[key] = _Ingress(uid, generation, virtual_hosts(manifest))
         self._changed.add(key)
         if self._is_synced:
             self._to_program.set()
@@ -158,13 +158,16 @@ class Follower:
             self._to_program.clear()
             changed, self._changed = self._changed, set()
             began = loop.time()
-            ingresses = self._ingresses.values()
-            fallback_hosts = self._fallback_hosts if all(each.is_external for each in ingresses) else ()
-            self._gateway.set_routes(route_table((each.routes for each in ingresses), fallback_hosts))
+            self._routes = self._routes.changed({_name(key): self._vhosts(key) for key in changed})
+            self._gateway.set_routes(self._routes)
             self.is_programmed.set()
             for key in sorted(changed):
                 self._acknowledging.queue.add(key)
             await asyncio.sleep(max(PROGRAM_INTERVAL_SECONDS, (loop.time() - began) / PROGRAM_SHARE))
+
+    def _vhosts(self, key: ObjectKey) -> Sequence[VirtualHost]:
+        known = self._ingresses.get(key)
+        return known.vhosts if known is not None else ()
 
     async def _acknowledge(self, key: ObjectKey) -> None:
         """Say in the Ingress' status that its routes are in use, unless it has changed again meanwhile."""
@@ -178,6 +181,10 @@ class Follower:
         if current and not holds_for_generation(manifest, READY):
             status = programmed_status(manifest, programmed.generation, self._clock.now())
             await self._objects.update_status(manifest | {"status": status})
+
+
+def _name(key: ObjectKey) -> str:
+    return f"{key.namespace}/{key.name}"
 
 
 def _limits(revision: Manifest, burst_threshold: int) -> RevisionLimits:

@@ -1,4 +1,4 @@
-"""Routes: the Ingress of a service, and the gateway's table made of all Ingresses.
+"""Routes: the Ingress of a service, and the gateway's virtual hosts made of an Ingress.
 
 The Ingress has Knative's shape (networking.internal.knative.dev): a rule for the names inside the cluster and a
 rule for each external host, each splitting over revisions.
@@ -6,17 +6,21 @@ rule for each external host, each splitting over revisions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any, Final
 
 from upwell.runtime.cluster.interface import Manifest
 from upwell.runtime.cluster.labels import SERVICE_LABEL
 from upwell.runtime.control.conditions import READY, StatusCondition, merge
 from upwell.runtime.control.resources import owner_reference
-from upwell.runtime.gateway.routes import Route, RouteTable, RouteTarget
+from upwell.runtime.gateway.routes import PathRule, RouteTarget, VirtualHost
+from upwell.runtime.http.messages import Headers
 
 SERVICE_PORT: Final = 80
+ROUTE_LABEL: Final = "serving.knative.dev/route"
+ROUTE_NAMESPACE_LABEL: Final = "serving.knative.dev/routeNamespace"
+TAG_HEADER: Final = "Knative-Serving-Tag"
+CLUSTER_LOCAL: Final = "ClusterLocal"
 
 
 def local_hosts(name: str, namespace: str) -> list[str]:
@@ -68,11 +72,6 @@ def service_ingress(service: Manifest, revision: str, domains: Sequence[str]) ->
     }
 
 
-def is_external(ingress: Manifest) -> bool:
-    """Whether an Ingress has a host outside the cluster."""
-    return any(rule.get("visibility") != "ClusterLocal" for rule in ingress["spec"]["rules"])
-
-
 def routed_revisions(ingress: Manifest) -> list[str]:
     """The names of the revisions that an Ingress sends traffic to, each once."""
     paths = [path for rule in ingress["spec"]["rules"] for path in rule["http"]["paths"]]
@@ -85,37 +84,55 @@ def programmed_status(ingress: Manifest, generation: int, now: float) -> dict[st
     return {"observedGeneration": generation, "conditions": merge(ingress, conditions, now)}
 
 
-def route_table(routes_by_ingress: Iterable[Sequence[Route]], fallback_hosts: Sequence[str] = ()) -> RouteTable:
-    """The gateway's table of the routes of all Ingresses. One that is alone has `fallback_hosts` as well."""
-    ingresses = list(routes_by_ingress)
-    routes = [route for ingress in ingresses for route in ingress]
-    if len(ingresses) == 1:
-        routes = [replace(route, hosts=(*route.hosts, *fallback_hosts)) for route in routes]
-    return RouteTable(routes)
+def virtual_hosts(manifest: Manifest) -> tuple[VirtualHost, ...]:
+    """The virtual hosts of one Ingress: rules of the same tag and visibility that do the same are one."""
+    metadata, spec = manifest["metadata"], manifest["spec"]
+    namespace = metadata["namespace"]
+    labels = metadata.get("labels") or {}
+    route = labels.get(ROUTE_LABEL) or metadata["name"]
+    redirected = spec.get("httpOption") == "Redirected"
+    grouped: list[tuple[str, bool, tuple[PathRule, ...], list[str]]] = []
+    for rule in spec["rules"]:
+        rules = tuple(_path_rule(path, namespace) for path in rule["http"]["paths"])
+        key = (_tag(rule, route), rule.get("visibility") == CLUSTER_LOCAL, rules)
+        hosts = next((each[3] for each in grouped if each[:3] == key), None)
+        if hosts is None:
+            grouped.append((*key, hosts := []))
+        hosts.extend(rule["hosts"])
+    name = f"{labels.get(ROUTE_NAMESPACE_LABEL) or namespace}/{route}"
+    return tuple(
+        VirtualHost(name, tuple(hosts), rules, tag, is_private=private, redirects=redirected and not private)
+        for tag, private, rules, hosts in grouped
+    )
 
 
-def ingress_routes(manifest: Manifest) -> list[Route]:
-    """The routes of one Ingress. Rules that split alike are one route."""
-    metadata = manifest["metadata"]
-    name = f"{metadata['namespace']}/{metadata['name']}"
-    hosts_by_targets: dict[tuple[tuple[str, int], ...], list[str]] = {}
-    splits_by_targets: dict[tuple[tuple[str, int], ...], list[dict[str, Any]]] = {}
-    for rule in manifest["spec"]["rules"]:
-        splits = rule["http"]["paths"][0]["splits"]
-        key = tuple((f"{s['serviceNamespace']}/{s['serviceName']}", int(s.get("percent", 100))) for s in splits)
-        hosts_by_targets.setdefault(key, []).extend(rule["hosts"])
-        splits_by_targets[key] = splits
-    routes = []
-    for key, hosts in hosts_by_targets.items():
-        targets = tuple(
-            RouteTarget(revision, percent, _headers(split))
-            for (revision, percent), split in zip(key, splits_by_targets[key], strict=True)
+def _tag(rule: dict[str, Any], route: str) -> str:
+    """The tag whose hosts a rule is for, as its headers say where tags are read from headers, else its hosts."""
+    for path in rule["http"]["paths"]:
+        appended = path.get("appendHeaders") or {}
+        if TAG_HEADER in appended and not path.get("headers"):
+            return str(appended[TAG_HEADER])
+    first = str(rule["hosts"][0]).partition(".")[0]
+    return first.removesuffix(f"-{route}") if first.endswith(f"-{route}") else ""
+
+
+def _path_rule(path: dict[str, Any], namespace: str) -> PathRule:
+    appended: dict[str, Any] = path.get("appendHeaders") or {}
+    headers: dict[str, dict[str, Any]] = path.get("headers") or {}
+    rewritten = path.get("rewriteHost")
+    targets = tuple(
+        RouteTarget(
+            f"{split.get('serviceNamespace') or namespace}/{split['serviceName']}",
+            int(split.get("percent", 100)),
+            _fields(appended | (split.get("appendHeaders") or {})),
         )
-        routes.append(Route(name, tuple(hosts), targets))
-    return routes
+        for split in path["splits"]
+    )
+    matched = tuple((name.lower().encode(), str(match["exact"]).encode()) for name, match in headers.items())
+    host = str(rewritten).encode() if rewritten else None
+    return PathRule(str(path.get("path") or "/").encode(), matched, targets, host)
 
 
-def _headers(split: dict[str, Any]) -> list[tuple[bytes, bytes]]:
-    appended = split.get("appendHeaders", {})
-    headers = [(name.lower().encode(), str(value).encode()) for name, value in appended.items()]
-    return headers
+def _fields(appended: dict[str, Any]) -> Headers:
+    values = {name.lower().encode(): str(value).encode() for name, value in appended.items()}
+    return list(values.items())

@@ -113,15 +113,19 @@ class Gateway:
     def handle(self, exchange: Exchange) -> None:
         """Route a request whose head has been read."""
         request = exchange.request
-        route = self.routes.find(request.host)
-        if route is None:
+        vhost = self.routes.find(request.host)
+        if vhost is None:
             self._refuse(exchange, 404, "no_route", f"no function answers to the host {_shown(request.host)}\n")
             return
-        targets = route.targets
-        target = targets[0] if len(targets) == 1 else route.pick(random.random() * 100)
+        rule = vhost.only or vhost.find(request)
+        if rule is None:
+            self._refuse(exchange, 404, "no_path", f"no path of {vhost.name} fits\n")
+            return
+        targets = rule.targets
+        target = targets[0] if len(targets) == 1 else rule.pick(random.random() * 100)
         entry = self.revisions.get(target.revision) if target is not None else None
         if target is None or entry is None:
-            self._refuse(exchange, 503, "no_revision", f"no revision of {route.name} is ready\n")
+            self._refuse(exchange, 503, "no_revision", f"no revision of {vhost.name} is ready\n")
             return
         Call(self, entry, target, exchange).start()
 

@@ -13,13 +13,13 @@ from upwell.runtime.cluster.interface import Manifest
 from upwell.runtime.cluster.source import deployed_revision, function_source
 from upwell.runtime.control.conditions import READY, StatusCondition, holds_for_generation, merge
 from upwell.runtime.control.ingress import (
-    ingress_routes,
     programmed_status,
-    route_table,
     routed_revisions,
     service_ingress,
+    virtual_hosts,
 )
 from upwell.runtime.control.resources import deployment, deployment_name
+from upwell.runtime.gateway.routes import RouteTable
 from upwell.runtime.host.source import FunctionSource
 
 BUNDLES = Path("/bundles")
@@ -95,16 +95,14 @@ def test_a_deployment_without_the_label_runs_nothing() -> None:
 
 def test_a_service_answers_to_its_names_inside_and_on_every_domain() -> None:
     ingress = service_ingress(service(), "hello-00002", ("localhost", "example.com"))
-    (route,) = ingress_routes(ingress)
-    assert route.name == "default/hello"
-    assert set(route.hosts) == {
-        "hello.default",
-        "hello.default.svc",
-        "hello.default.svc.cluster.local",
-        "hello.default.localhost",
-        "hello.default.example.com",
-    }
-    (target,) = route.targets
+    inside, outside = virtual_hosts(ingress)
+    assert (inside.name, inside.is_private, inside.tag) == ("default/hello", True, "")
+    assert inside.hosts == ("hello.default", "hello.default.svc", "hello.default.svc.cluster.local")
+    assert (outside.name, outside.is_private, outside.redirects) == ("default/hello", False, False)
+    assert outside.hosts == ("hello.default.localhost", "hello.default.example.com")
+    assert inside.only is not None
+    assert inside.rules == outside.rules
+    (target,) = inside.only.targets
     assert (target.revision, target.percent) == ("default/hello-00002", 100)
     assert dict(target.headers) == {
         b"knative-serving-namespace": b"default",
@@ -113,31 +111,34 @@ def test_a_service_answers_to_its_names_inside_and_on_every_domain() -> None:
     assert routed_revisions(ingress) == ["hello-00002"]
 
 
-def test_rules_that_split_differently_are_routes_of_their_own() -> None:
+def test_rules_that_split_differently_are_virtual_hosts_of_their_own() -> None:
     ingress = service_ingress(service(), "hello-00001", ("localhost", "example.com"))
     split: dict[str, Any] = ingress["spec"]["rules"][2]["http"]["paths"][0]["splits"][0]
     first = split | {"serviceName": "hello-00002", "percent": 30}
     ingress["spec"]["rules"][2]["http"]["paths"][0]["splits"] = [first, split | {"percent": 70}]
-    table = route_table([ingress_routes(ingress)])
-    assert len(table.routes) == 2
+    table = RouteTable(virtual_hosts(ingress))
+    assert len(table.vhosts) == 3
     shared = table.find(b"hello.default.example.com")
     assert shared is not None
-    assert [(t.revision, t.percent) for t in shared.targets] == [
+    assert shared.only is not None
+    assert [(t.revision, t.percent) for t in shared.only.targets] == [
         ("default/hello-00002", 30),
         ("default/hello-00001", 70),
     ]
     assert routed_revisions(ingress) == ["hello-00001", "hello-00002"]
 
 
-def test_only_one_that_is_alone_answers_to_the_fallback_hosts() -> None:
-    one = ingress_routes(service_ingress(service("one"), "one-00001", ("localhost",)))
-    two = ingress_routes(service_ingress(service("two"), "two-00001", ("localhost",)))
-    alone = route_table([one], ["localhost", "127.0.0.1"])
-    assert alone.find(b"localhost") is alone.find(b"127.0.0.1") is alone.find(b"one.default")
+def test_only_one_that_is_alone_and_answers_outside_answers_to_the_fallback_hosts() -> None:
+    one = virtual_hosts(service_ingress(service("one"), "one-00001", ("localhost",)))
+    two = virtual_hosts(service_ingress(service("two"), "two-00001", ("localhost",)))
+    alone = RouteTable(fallback_hosts=["localhost", "127.0.0.1"]).changed({"default/one": one})
+    assert alone.find(b"localhost") is alone.find(b"127.0.0.1") is alone.find(b"one.default.localhost")
     assert alone.find(b"localhost") is not None
-    assert route_table([one, two], ["localhost"]).find(b"localhost") is None
-    assert route_table([one]).find(b"localhost") is None
-    assert route_table([], ["localhost"]).find(b"localhost") is None
+    assert alone.changed({"default/two": two}).find(b"localhost") is None
+    assert alone.changed({"default/one": ()}).find(b"localhost") is None
+    assert RouteTable(one).find(b"localhost") is None
+    private = virtual_hosts(service_ingress(service("one"), "one-00001", ()))
+    assert alone.changed({"default/one": private}).find(b"localhost") is None
 
 
 def test_a_programmed_ingress_is_ready_for_its_generation_and_no_other() -> None:

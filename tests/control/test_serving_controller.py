@@ -63,8 +63,8 @@ class Told:
         self.revisions.discard(revision)
 
     def target(self, host: str) -> str | None:
-        route = self.tables[-1].find(host.encode()) if self.tables else None
-        return route.targets[0].revision if route is not None else None
+        vhost = self.tables[-1].find(host.encode()) if self.tables else None
+        return vhost.rules[0].targets[0].revision if vhost is not None else None
 
 
 @dataclass

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support.gateway import REVISION, request, stage
 from support.http import eventually, silent
 from upwell.runtime.gateway.call import INTERNAL_HEADERS
-from upwell.runtime.gateway.routes import Route, RouteTable, RouteTarget
+from upwell.runtime.gateway.routes import PathRule, RouteTable, RouteTarget, VirtualHost
 from upwell.runtime.testing.loop import run_fake
 
 SPLITS = st.lists(st.integers(1, 100), min_size=1, max_size=5)
@@ -19,7 +19,7 @@ SPLITS = st.lists(st.integers(1, 100), min_size=1, max_size=5)
 @given(SPLITS, st.floats(0, 100, exclude_max=True))
 def test_each_target_gets_its_share(shares: list[int], percentile: float) -> None:
     targets = tuple(RouteTarget(f"default/r{n}", share) for n, share in enumerate(shares))
-    picked = Route("default/r", ("r",), targets).pick(percentile)
+    picked = PathRule(b"/", (), targets).pick(percentile)
     total = sum(shares)
     if percentile >= total:
         assert picked is None
@@ -30,14 +30,14 @@ def test_each_target_gets_its_share(shares: list[int], percentile: float) -> Non
 
 
 def test_hosts_are_matched_whole_and_the_first_route_by_name_keeps_one_that_two_claim() -> None:
-    one = Route("default/a", ("a.example.com", "Shared.example.com"), ())
-    two = Route("default/b", ("b.example.com", "shared.example.com"), ())
+    one = VirtualHost("default/a", ("a.example.com", "Shared.example.com"), ())
+    two = VirtualHost("default/b", ("b.example.com", "shared.example.com"), ())
     table = RouteTable([two, one])
     assert table.find(b"shared.example.com") is one
     assert table.find(b"b.example.com") is two
     assert table.find(b"example.com") is None
     assert table.find(b"x.a.example.com") is None
-    assert repr(table) == "<RouteTable 2 routes, 3 hosts>"
+    assert repr(table) == "<RouteTable 2 ingresses, 3 hosts>"
 
 
 @pytest.mark.parametrize("name", sorted(INTERNAL_HEADERS))

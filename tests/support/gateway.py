@@ -13,7 +13,7 @@ from upwell.runtime.cluster.interface import Replica, ReplicaState, StartFailure
 from upwell.runtime.gateway.access_log import NoAccessLog
 from upwell.runtime.gateway.activator import Activator, RevisionLimits
 from upwell.runtime.gateway.gateway import Gateway, RevisionEntry
-from upwell.runtime.gateway.routes import Route, RouteTable, RouteTarget
+from upwell.runtime.gateway.routes import PathRule, RouteTable, RouteTarget, VirtualHost
 from upwell.runtime.gateway.settings import GatewaySettings
 from upwell.runtime.http.connect import Endpoint
 from upwell.runtime.http.settings import HttpSettings
@@ -123,7 +123,8 @@ async def stage(
         settings=settings or GatewaySettings(),
     )
     target = RouteTarget(REVISION, 100)
-    gateway.set_routes(RouteTable([Route("default/hello", (HOST.decode(),), (target,))]))
+    rule = PathRule(b"/", (), (target,))
+    gateway.set_routes(RouteTable([VirtualHost("default/hello", (HOST.decode(),), (rule,))]))
     gateway.set_revision(REVISION, limits or RevisionLimits())
     running = asyncio.create_task(gateway.run())
     async with contextlib.AsyncExitStack() as stack, serving(gateway.handle, http, clock) as served:
