@@ -138,6 +138,8 @@ class Replica:
     pid: int | None = None
     phases: Mapping[str, float] = field(default_factory=dict)
     """Milliseconds of each phase of its start, in order."""
+    locality: str = ""
+    """`REGION/ZONE/SUBZONE` of where it runs, without the trailing parts that are not known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,11 @@
 """Holds the requests of one revision until a replica has a free slot.
 
 `admit` decides for a new request, `next_ready` for those that wait; both only look at the state kept here and
-start no I/O, so that every rule can be tried without a socket. Ordering: first come, first served. Lifetime: one
-activator a revision, from the revision's first route to its removal. Numbers and replica choice are Knative's
-(pkg/activator/net): random choice of two without a concurrency limit, the first with a free slot up to a limit of
-three, round robin above.
+start no I/O, so that every rule can be tried without a socket. Ordering: first come, first served, unless a
+policy gives the calls that wait an order of its own. Lifetime: one activator a revision, from the revision's first
+route to its removal. Numbers and replica choice are Knative's (pkg/activator/net): random choice of two without a
+concurrency limit, the first with a free slot up to a limit of three, round robin above; a DestinationRule puts its
+own in their place.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import random
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from upwell.runtime.cluster.interface import Replica
 from upwell.runtime.http.upstream import UpstreamPool
@@ -33,6 +34,9 @@ class Rejection(enum.Enum):
     QUEUE_FULL = "queue_full"
     START_FAILED = "start_failed"
     NO_REVISION = "no_revision"
+    UNHEALTHY = "no_healthy_replica"
+    OVERFLOW = "connection_pool_overflow"
+    DEADLINE = "deadline"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +55,14 @@ class RevisionLimits:
 class Backend:
     """A ready replica as the gateway sees it."""
 
-    __slots__ = ("in_flight", "pool", "replica", "suspensions")
+    __slots__ = ("in_flight", "locality", "name", "pool", "ready_at", "replica", "suspensions")
 
-    def __init__(self, replica: Replica, pool: UpstreamPool) -> None:
+    def __init__(self, replica: Replica, pool: UpstreamPool, ready_at: float = 0.0) -> None:
         self.replica = replica
+        self.name = replica.name
+        self.locality = replica.locality
+        self.ready_at = ready_at
+        """Monotonic seconds."""
         self.pool = pool
         self.in_flight = 0
         self.suspensions = 0
@@ -92,6 +100,46 @@ def pick(backends: Sequence[Backend], concurrency: int, rotation: int) -> Backen
     return None
 
 
+class Balancer(Protocol):
+    """Chooses replicas in the place of `pick`."""
+
+    def pick(
+        self, backends: Sequence[Backend], concurrency: int, rotation: int, call: Call
+    ) -> Backend | Rejection | None:
+        """The backend for `call`, None while no slot is free, or why there will be none."""
+        ...
+
+
+class WaitingCalls(Protocol):
+    """Calls that wait for a slot, in the order in which they are to get one."""
+
+    def __len__(self) -> int: ...
+
+    def append(self, call: Call) -> None:
+        """Another one waits."""
+        ...
+
+    def first(self) -> Call:
+        """Whose turn it is; there is one."""
+        ...
+
+    def popleft(self) -> Call:
+        """Take out the one whose turn it is."""
+        ...
+
+    def remove(self, call: Call) -> None:
+        """Take out one that waits no longer."""
+        ...
+
+
+class FirstCome(deque["Call"]):
+    """First come, first served."""
+
+    def first(self) -> Call:
+        """The one that has waited longest."""
+        return self[0]
+
+
 @dataclass(frozen=True, slots=True)
 class ActivatorStatistics:
     """A moment of one revision's activator: calls held, calls at replicas, replicas in use."""
@@ -104,13 +152,14 @@ class ActivatorStatistics:
 class Activator:
     """The queue and the replicas of one revision."""
 
-    __slots__ = ("_rotation", "backends", "in_flight", "limits", "retry_at", "revision", "waiting")
+    __slots__ = ("_rotation", "backends", "balancer", "in_flight", "limits", "retry_at", "revision", "waiting")
 
     def __init__(self, revision: str, limits: RevisionLimits) -> None:
         self.revision = revision
         self.limits = limits
         self.backends: list[Backend] = []
-        self.waiting: deque[Call] = deque()
+        self.waiting: WaitingCalls = FirstCome()
+        self.balancer: Balancer | None = None
         self.in_flight = 0
         self.retry_at = 0.0
         self._rotation = 0
@@ -127,9 +176,9 @@ class Activator:
         `now` is Unix time: after a failed start, requests are refused until the next attempt is due.
         """
         if not self.waiting:
-            backend = self._take()
-            if backend is not None:
-                return backend
+            taken = self._take(call)
+            if taken is not None:
+                return taken
         if now < self.retry_at and not self.backends:
             return Rejection.START_FAILED
         if len(self.waiting) >= self.limits.queue_depth:
@@ -137,14 +186,22 @@ class Activator:
         self.waiting.append(call)
         return None
 
-    def next_ready(self) -> tuple[Call, Backend] | None:
-        """The next waiting call with a slot taken for it, or None when nothing waits or nothing is free."""
+    def next_ready(self) -> tuple[Call, Backend | Rejection] | None:
+        """The next waiting call with a slot taken for it, or with the reason why it will get none; None when
+        nothing waits or nothing is free."""
         if not self.waiting:
             return None
-        backend = self._take()
-        if backend is None:
+        call = self.waiting.first()
+        taken = self._take(call)
+        if taken is None:
             return None
-        return self.waiting.popleft(), backend
+        return self.waiting.popleft(), taken
+
+    def order(self, waiting: WaitingCalls) -> None:
+        """Serve those that wait in the order of `waiting` from now on; none of them is lost."""
+        while self.waiting:
+            waiting.append(self.waiting.popleft())
+        self.waiting = waiting
 
     def release(self, backend: Backend) -> None:
         """Give back the slot of a call that is over or will be tried elsewhere."""
@@ -155,10 +212,10 @@ class Activator:
         """Take a waiting call out of the queue, whose client or deadline could not wait."""
         self.waiting.remove(call)
 
-    def set_ready(self, replica: Replica, pool: UpstreamPool) -> None:
-        """The replica serves from now on."""
+    def set_ready(self, replica: Replica, pool: UpstreamPool, ready_at: float = 0.0) -> None:
+        """The replica serves from now on, which is `ready_at` in monotonic seconds."""
         self.retry_at = 0.0
-        self.backends.append(Backend(replica, pool))
+        self.backends.append(Backend(replica, pool, ready_at))
 
     def remove(self, replica: Replica) -> Backend | None:
         """The replica gets no further call. Its calls under way keep their slots in the returned backend."""
@@ -175,10 +232,14 @@ class Activator:
         """Counts of this moment."""
         return ActivatorStatistics(len(self.waiting), self.in_flight, len(self.backends))
 
-    def _take(self) -> Backend | None:
-        backend = pick(self.backends, self.limits.container_concurrency, self._rotation)
-        if backend is not None:
+    def _take(self, call: Call) -> Backend | Rejection | None:
+        taken: Backend | Rejection | None
+        if self.balancer is None:
+            taken = pick(self.backends, self.limits.container_concurrency, self._rotation)
+        else:
+            taken = self.balancer.pick(self.backends, self.limits.container_concurrency, self._rotation, call)
+        if taken is not None and not isinstance(taken, Rejection):
             self._rotation += 1
-            backend.in_flight += 1
+            taken.in_flight += 1
             self.in_flight += 1
-        return backend
+        return taken

@@ -5,6 +5,9 @@
     completed → start                        tried once more on another replica
     expired, gone                            the deadline or the client ended it, wherever it was
 
+The deadline is the revision's timeoutSeconds, or earlier what the caller says in `X-Request-Deadline`. A call that
+cannot make it is answered at once instead of being held.
+
 An upgraded connection is at its replica, slot and accounting included, until it ends; the deadline holds for it
 too, as Knative's does.
 
@@ -53,10 +56,25 @@ INTERNAL_HEADERS: Final = frozenset(
 )
 PROXIED: Final = (b"k-proxy-request", b"activator")
 """Tells the replica that this gateway accounts for the request."""
+DEADLINE: Final = b"x-request-deadline"
+"""Unix milliseconds by which the caller wants its answer."""
 _REFUSALS: Final = {
-    Rejection.QUEUE_FULL: "pending request queue full\n",
-    Rejection.START_FAILED: "no replica of the function could start\n",
-    Rejection.NO_REVISION: "the revision was deleted\n",
+    Rejection.QUEUE_FULL: ("UO", "pending request queue full\n"),
+    Rejection.START_FAILED: ("UF", "no replica of the function could start\n"),
+    Rejection.NO_REVISION: ("NC", "the revision was deleted\n"),
+    Rejection.UNHEALTHY: ("UH", "no healthy upstream\n"),
+    Rejection.OVERFLOW: (
+        "UO",
+        "upstream connect error or disconnect/reset before headers. reset reason: overflow",
+    ),
+    Rejection.DEADLINE: ("DT", "the deadline passes before a replica could answer\n"),
+}
+"""Envoy's response flag of each, for the access log, and what the client is told."""
+_FLAGS: Final = {
+    OutcomeKind.CONNECT_FAILED: "UF",
+    OutcomeKind.LOST_BEFORE_RESPONSE: "UC",
+    OutcomeKind.LOST_DURING_RESPONSE: "UC",
+    OutcomeKind.BAD_RESPONSE: "UPE",
 }
 _PLAIN: Final = (b"content-type", b"text/plain; charset=utf-8")
 
@@ -68,11 +86,15 @@ class Call:
         "attempts",
         "backend",
         "cold",
+        "counted",
+        "deadline",
         "dispatched_at",
         "entry",
         "exchange",
+        "flag",
         "forwarding",
         "gateway",
+        "policy",
         "reason",
         "replica_name",
         "retried",
@@ -88,15 +110,32 @@ class Call:
         self.backend: Backend | None = None
         self.forwarding: Forwarding | None = None
         self.timer: Timer | None = None
+        self.deadline = exchange.received_at + entry.activator.limits.timeout_seconds
         self.dispatched_at = 0.0
         self.attempts = 0
         self.retried = False
+        self.counted = False
         self.cold = False
         self.reason = ""
+        self.flag = ""
+        self.policy = ""
         self.replica_name = ""
 
     def start(self) -> None:
         """Admit the request, count it, and poke the autoscaler when it exceeds what is ready."""
+        self._heed_caller()
+        self._begin()
+
+    def _heed_caller(self) -> None:
+        """The caller's deadline counts where it is earlier; one that cannot be read does not."""
+        asked = self.exchange.request.header(DEADLINE)
+        if asked is not None and asked.isdigit() and len(asked) <= 16:
+            clock = self.gateway.clock
+            self.deadline = min(self.deadline, clock.monotonic() + int(asked) / 1000 - clock.now())
+
+    def _begin(self) -> None:
+        """From here on the request is load."""
+        self.counted = True
         self.gateway.begin(self.entry)
         self._admit()
 
@@ -106,13 +145,24 @@ class Call:
         if isinstance(admitted, Backend):
             self.dispatch(admitted)
         elif admitted is None:
-            self.cold = self.cold or not entry.activator.backends
-            self.exchange.on_gone = self._gone
-            self.timer = self.gateway.timers.schedule(self._seconds_left(), self._expired_waiting)
+            self._wait()
         else:
             self.refuse(admitted)
         if entry.stats.in_flight > entry.poke_above:
             self.gateway.poke(entry)
+
+    def _wait(self) -> None:
+        """It is in the queue; one that cannot make its deadline does not stay there."""
+        entry, gateway = self.entry, self.gateway
+        self.cold = self.cold or not entry.activator.backends
+        left = self.deadline - gateway.clock.monotonic()
+        forecast = gateway.forecast(entry)
+        if forecast is not None and forecast.earliest > left:
+            entry.activator.leave(self)
+            self._refuse(Rejection.DEADLINE, forecast.likely)
+            return
+        self.exchange.on_gone = self._gone
+        self.timer = gateway.timers.schedule(max(0.0, left), self._expired_waiting)
 
     def dispatch(self, backend: Backend) -> None:
         """Send the request to `backend`, whose slot it holds."""
@@ -124,9 +174,15 @@ class Call:
         self.attempts += 1
         self.dispatched_at = gateway.clock.monotonic()
         exchange = self.exchange
-        waited = self.dispatched_at - exchange.received_at
-        deadline = self.entry.activator.limits.timeout_seconds + gateway.settings.replica_margin_seconds
-        self.timer = gateway.timers.schedule(max(0.0, deadline - waited), self._expired_forwarding)
+        timeout = exchange.received_at + self.entry.activator.limits.timeout_seconds
+        # A replica answers its own 504 at its own deadline; of the caller's it knows nothing.
+        margin = gateway.settings.replica_margin_seconds if self.deadline >= timeout else 0.0
+        left = self.deadline + margin - self.dispatched_at
+        self.timer = gateway.timers.schedule(max(0.0, left), self._expired_forwarding)
+        self._send(backend)
+
+    def _send(self, backend: Backend) -> None:
+        exchange = self.exchange
         added = [
             *self.target.headers,
             PROXIED,
@@ -161,8 +217,14 @@ class Call:
                 self.retried = True
                 self._again()
             else:
-                self._answer(502, kind.name.lower(), "the replica failed before it answered\n")
-        elif self.exchange.responded:
+                self._failed(kind)
+        else:
+            self._failed(kind)
+
+    def _failed(self, kind: OutcomeKind) -> None:
+        """No replica answers this request any more, or none to its end."""
+        self.flag = _FLAGS[kind]
+        if self.exchange.responded:
             self._finish(self.exchange.status, kind.name.lower())
         else:
             self._answer(502, kind.name.lower(), "the replica failed before it answered\n")
@@ -178,14 +240,18 @@ class Call:
 
     def refuse(self, rejection: Rejection) -> None:
         """Answer a call that is not (any more) in the queue, with the reason and when to come again."""
-        retry_after = 1
+        seconds = 1.0
         if rejection is Rejection.START_FAILED:
-            left = self.entry.activator.retry_at - self.gateway.clock.now()
-            retry_after = math.ceil(max(1.0, left))
-        self._answer(503, rejection.value, _REFUSALS[rejection], retry_after=retry_after)
+            seconds = self.entry.activator.retry_at - self.gateway.clock.now()
+        self._refuse(rejection, seconds)
+
+    def _refuse(self, rejection: Rejection, seconds: float) -> None:
+        self.flag, text = _REFUSALS[rejection]
+        self._answer(503, rejection.value, text, retry_after=math.ceil(max(1.0, seconds)))
 
     def _expired_waiting(self) -> None:
         self.entry.activator.leave(self)
+        self.flag = "DT"
         self._answer(504, "timeout_waiting", "activator request timeout\n")
 
     def _expired_forwarding(self) -> None:
@@ -201,6 +267,7 @@ class Call:
         blocked = at_replica >= self.entry.activator.limits.timeout_seconds and not forwarding.held_up
         blocked = blocked and not exchange.switched
         answered = exchange.responded
+        self.flag = "UT"
         forwarding.cancel()
         if answered:
             self._finish(exchange.status, "timeout_replica")
@@ -218,8 +285,10 @@ class Call:
         """The client left; or the server answered in our place, as when the body breaks off or is malformed."""
         status = self.exchange.status
         if status >= 400 and not self.exchange.responded:
+            self.flag = "DPE"
             self._finish(status, "bad_request")
         else:
+            self.flag = "DC"
             self._finish(CLIENT_CLOSED, "client_gone")
 
     def _answer(self, status: int, reason: str, text: str, *, retry_after: int = 0) -> None:
@@ -247,10 +316,6 @@ class Call:
             activator.release(backend)
             if activator.waiting:
                 self.gateway.serve_waiting(activator)
-
-    def _seconds_left(self) -> float:
-        spent = self.gateway.clock.monotonic() - self.exchange.received_at
-        return max(0.0, self.entry.activator.limits.timeout_seconds - spent)
 
     def _forwarded_for(self) -> bytes:
         return self.exchange.client.encode()

@@ -19,6 +19,7 @@ from upwell.runtime.gateway.access_log import AccessLog
 from upwell.runtime.gateway.activator import Activator, Backend, Rejection, RevisionLimits
 from upwell.runtime.gateway.call import Call
 from upwell.runtime.gateway.metrics import CallCounters
+from upwell.runtime.gateway.prediction import Forecast, Pace
 from upwell.runtime.gateway.routes import RouteTable
 from upwell.runtime.gateway.settings import GatewaySettings
 from upwell.runtime.http.exchange import Exchange
@@ -56,12 +57,13 @@ class ReplicaSource(Protocol):
 class RevisionEntry:
     """All that the gateway keeps of one revision."""
 
-    __slots__ = ("activator", "counters", "poke_above", "reporting", "stats")
+    __slots__ = ("activator", "counters", "pace", "poke_above", "reporting", "stats")
 
     def __init__(self, activator: Activator, stats: RequestStats) -> None:
         self.activator = activator
         self.stats = stats
         self.counters = CallCounters()
+        self.pace = Pace()
         self.poke_above = 0
         self.reporting = False
 
@@ -143,8 +145,12 @@ class Gateway:
     def end(self, call: Call, status: int) -> None:
         """A request is over, however it ended: count it and log it."""
         entry = call.entry
-        entry.stats.finish(self.clock.now())
-        seconds = self.clock.monotonic() - call.exchange.received_at
+        if call.counted:
+            entry.stats.finish(self.clock.now())
+        now = self.clock.monotonic()
+        seconds = now - call.exchange.received_at
+        if call.dispatched_at and entry.activator.limits.container_concurrency:
+            entry.pace.served(now - call.dispatched_at)
         entry.counters.add(status, seconds, call.reason, cold=call.cold)
         self.access_log.call(call, status, seconds)
 
@@ -174,8 +180,21 @@ class Gateway:
     def serve_waiting(self, activator: Activator) -> None:
         """Send waiting calls to replicas for as long as slots are free."""
         while (ready := activator.next_ready()) is not None:
-            call, backend = ready
-            call.dispatch(backend)
+            call, taken = ready
+            if isinstance(taken, Rejection):
+                call.refuse(taken)
+            else:
+                call.dispatch(taken)
+
+    def forecast(self, entry: RevisionEntry) -> Forecast | None:
+        """When a request that has just been held will be sent on; None where nothing tells."""
+        activator = entry.activator
+        if activator.backends:
+            slots = len(activator.backends) * activator.limits.container_concurrency
+            return entry.pace.until_slot(len(activator.waiting) - 1, slots)
+        now = self.clock.now()
+        starting = [each.started_at for each in self._cluster.replicas(activator.revision)]
+        return entry.pace.until_start(now - min(starting, default=now))
 
     def replace(self, replica: Replica) -> None:
         """Ask for another replica in the place of one that does not answer."""
@@ -228,7 +247,9 @@ class Gateway:
             if entry is not None:
                 pool = UpstreamPool(replica.endpoint, self._http, self.clock, self.timers)
                 self._pools[replica.name] = pool
-                entry.activator.set_ready(replica, pool)
+                entry.activator.set_ready(replica, pool, self.clock.monotonic())
+                if replica.ready_at is not None:
+                    entry.pace.started(replica.ready_at - replica.started_at)
                 entry.reset_poke()
                 self.serve_waiting(entry.activator)
         elif replica.state in (ReplicaState.DRAINING, ReplicaState.GONE):

@@ -250,7 +250,8 @@ class World:
         activator = revision.entry.activator
         while (ready := activator.next_ready()) is not None:
             request: Any = ready[0]
-            self._dispatch(revision, request, ready[1], now)
+            backend: Any = ready[1]  # no balancer here, so nothing else
+            self._dispatch(revision, request, backend, now)
 
     def _poke(self, revision: VirtualRevision, now: float) -> None:
         entry = revision.entry
