@@ -12,6 +12,7 @@ from upwell.runtime.cluster.backoff import StartBackoff
 from upwell.runtime.cluster.interface import ObjectKey, Replica, ReplicaState
 from upwell.runtime.cluster.processes import Process
 from upwell.runtime.cluster.recorder import DeploymentState
+from upwell.runtime.cluster.zones import Zones
 from upwell.runtime.host.process import ExitStatus
 from upwell.runtime.host.source import Source
 
@@ -39,11 +40,13 @@ class Deployed:
         "timer",
         "unsettled",
         "wanted",
+        "zones",
     )
 
-    def __init__(self, key: ObjectKey, source: Source) -> None:
+    def __init__(self, key: ObjectKey, source: Source, zones: Zones) -> None:
         self.key = key
         self.source = source
+        self.zones = zones
         self.wanted = 0
         self.running: dict[str, Running] = {}
         self.backoff = StartBackoff()

@@ -50,6 +50,7 @@ from upwell.runtime.cluster.proofs import Proofs
 from upwell.runtime.cluster.recorder import DeploymentState, Recorder, shows, was_available
 from upwell.runtime.cluster.source import function_source
 from upwell.runtime.cluster.templates import TemplateCache
+from upwell.runtime.cluster.zones import Zones
 from upwell.runtime.host.process import ExitStatus
 from upwell.runtime.host.templates import LoadFailed, LoadResult
 from upwell.runtime.http.connect import Endpoint
@@ -193,7 +194,7 @@ class LocalCluster:
             except UpwellError as error:
                 self._recorder.note(key, DeploymentState(0, 0, 0, False, "NoSource", str(error)))
                 return
-            deployed = Deployed(key, source)
+            deployed = Deployed(key, source, Zones.of(manifest))
             self._deployed[source.revision] = self._by_key[key] = deployed
             self._begin(deployed, manifest)
 
@@ -390,6 +391,7 @@ class LocalCluster:
             endpoint=Endpoint(path=str(path)),
             state=ReplicaState.STARTING,
             started_at=self._clock.now(),
+            locality=deployed.zones.next(alive.locality for alive in deployed.alive()),
         )
         running = deployed.running[replica.name] = Running(self, deployed, replica, path, attempt)
         self._tell(replica)
