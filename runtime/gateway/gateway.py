@@ -193,8 +193,9 @@ class Gateway:
             slots = len(activator.backends) * activator.limits.container_concurrency
             return entry.pace.until_slot(len(activator.waiting) - 1, slots)
         now = self.clock.now()
-        starting = [each.started_at for each in self._cluster.replicas(activator.revision)]
-        return entry.pace.until_start(now - min(starting, default=now))
+        replicas = self._cluster.replicas(activator.revision)
+        rising = [each.started_at for each in replicas if each.state is ReplicaState.STARTING]
+        return entry.pace.until_start(now - min(rising, default=now))
 
     def replace(self, replica: Replica) -> None:
         """Ask for another replica in the place of one that does not answer."""
