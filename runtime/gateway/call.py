@@ -159,6 +159,7 @@ class Call:
         forecast = gateway.forecast(entry)
         if forecast is not None and forecast.earliest > left:
             entry.activator.leave(self)
+            gateway.poke(entry)  # whoever comes again finds what this one asked for
             self._refuse(Rejection.DEADLINE, forecast.likely)
             return
         self.exchange.on_gone = self._gone
