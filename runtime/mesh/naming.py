@@ -26,7 +26,7 @@ SERVICE_LABELS: Final = (
 def canonical(host: str, namespace: str) -> str:
     """`NAME.NAMESPACE` for a service however `namespace` spells it; another host in lower case."""
     host = host.strip().rstrip(".").lower()
-    if host == ANY or host.startswith("*."):
+    if host == ANY:
         return host
     for suffix in (f".svc.{CLUSTER_DOMAIN}", ".svc"):
         if host.endswith(suffix):
