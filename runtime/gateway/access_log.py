@@ -78,15 +78,17 @@ class JsonAccessLog:
         return self._writer.dropped
 
     def call(self, call: Call, status: int, seconds: float) -> None:
-        """A line with the revision, the replica, the wait for it and the reason of a rejection."""
+        """A line with the revision, the replica, the wait for it, and of a rejection the reason, Envoy's response
+        flag and the policy."""
         replica = call.replica_name
         waited = max(0.0, call.dispatched_at - call.exchange.received_at) if call.dispatched_at else seconds
+        policy = f',"policy":"{call.policy}"' if call.policy else ""
         self._write(
             call.exchange,
             status,
             seconds,
             f'"revision":"{call.target.revision}","replica":"{replica}","wait_ms":{waited * 1000:.2f},'
-            f'"cold":{"true" if call.cold else "false"},"reason":"{call.reason}"',
+            f'"cold":{"true" if call.cold else "false"},"reason":"{call.reason}","flag":"{call.flag}"{policy}',
         )
 
     def refused(self, exchange: Exchange, status: int, reason: str, seconds: float) -> None:
@@ -133,7 +135,8 @@ class TerminalAccessLog:
     def call(self, call: Call, status: int, seconds: float) -> None:
         """Method, path, status, time, and what is worth telling besides."""
         cold = " (from zero)" if call.cold else ""
-        self._write(call.exchange, status, seconds, call.reason or f"{call.target.revision}{cold}")
+        note = call.reason or f"{call.target.revision}{cold}"
+        self._write(call.exchange, status, seconds, f"{note}  {call.policy}" if call.policy else note)
 
     def refused(self, exchange: Exchange, status: int, reason: str, seconds: float) -> None:
         """The same with the reason and the host that nobody has."""

@@ -22,9 +22,11 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from upwell.runtime.gateway.activator import Backend, Rejection
+from upwell.runtime.gateway.metrics import CLIENT_CLOSED
 from upwell.runtime.http.exchange import Exchange
 from upwell.runtime.http.forward import Forwarding, Outcome, OutcomeKind, forward
 from upwell.runtime.http.messages import Headers
+from upwell.runtime.mesh.policy import Cause
 from upwell.runtime.timers import Timer
 
 if TYPE_CHECKING:
@@ -33,8 +35,6 @@ if TYPE_CHECKING:
 
 IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
 """RFC 9110, 9.2.2: may be sent again when a reused connection breaks before any byte of an answer."""
-CLIENT_CLOSED: Final = 499
-"""Logged, never sent: the client left first (nginx's number)."""
 
 # From outside they would let a client speak as the platform.
 INTERNAL_HEADERS: Final = frozenset(
@@ -94,8 +94,8 @@ class Call:
         "flag",
         "forwarding",
         "gateway",
-        "policy",
         "reason",
+        "refused",
         "replica_name",
         "retried",
         "target",
@@ -118,8 +118,13 @@ class Call:
         self.cold = False
         self.reason = ""
         self.flag = ""
-        self.policy = ""
+        self.refused: tuple[str, Cause] | None = None
         self.replica_name = ""
+
+    @property
+    def policy(self) -> str:
+        """The policy that answered, `KIND NAMESPACE/NAME`; empty when none did."""
+        return self.refused[0] if self.refused is not None else ""
 
     def start(self) -> None:
         """Admit the request, count it, and poke the autoscaler when it exceeds what is ready."""

@@ -151,7 +151,7 @@ class Gateway:
         seconds = now - call.exchange.received_at
         if call.dispatched_at and entry.activator.limits.container_concurrency:
             entry.pace.served(now - call.dispatched_at)
-        entry.counters.add(status, seconds, call.reason, cold=call.cold)
+        entry.counters.add(status, seconds, call.reason, cold=call.cold, refused=call.refused)
         self.access_log.call(call, status, seconds)
 
     def _refuse(self, exchange: Exchange, status: int, reason: str, text: str) -> None:

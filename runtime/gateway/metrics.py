@@ -9,31 +9,42 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from upwell.runtime.measures import BUCKETS, LABELS, cumulative, revision_labels
+from upwell.runtime.mesh.policy import Cause
 
 if TYPE_CHECKING:
     from upwell.runtime.gateway.gateway import Gateway
 
 
+CLIENT_CLOSED: Final = 499
+"""Counted and logged, never sent: the client left first (nginx's number)."""
+
+
 class CallCounters:
     """Totals of one revision since it is known."""
 
-    __slots__ = ("buckets", "cold", "reasons", "seconds", "statuses")
+    __slots__ = ("buckets", "cold", "outcomes", "reasons", "refusals", "seconds", "statuses")
 
     def __init__(self) -> None:
         self.statuses: dict[int, int] = {}
         self.reasons: dict[str, int] = {}
+        self.refusals: dict[tuple[str, str], int] = {}
+        """By the policy that answered and its cause."""
+        self.outcomes: dict[str, int] = {}
+        """By what became of the request: succeeded, limited, broken, failed, or left where the client did."""
         self.buckets = [0] * (len(BUCKETS) + 1)
         self.seconds = 0.0
         self.cold = 0
 
-    def add(self, status: int, seconds: float, reason: str, *, cold: bool) -> None:
-        """Count one request that is over."""
+    def add(
+        self, status: int, seconds: float, reason: str, *, cold: bool, refused: tuple[str, Cause] | None = None
+    ) -> None:
+        """Count one request that is over; `refused` names the policy that answered, and why."""
         self.statuses[status] = self.statuses.get(status, 0) + 1
         self.buckets[bisect_left(BUCKETS, seconds)] += 1
         self.seconds += seconds
@@ -41,11 +52,25 @@ class CallCounters:
             self.reasons[reason] = self.reasons.get(reason, 0) + 1
         if cold:
             self.cold += 1
+        outcome = outcome_of(status, None if refused is None else refused[1])
+        self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
+        if refused is not None:
+            key = (refused[0], refused[1].value)
+            self.refusals[key] = self.refusals.get(key, 0) + 1
 
     @property
     def total(self) -> int:
         """Requests counted."""
         return sum(self.statuses.values())
+
+
+def outcome_of(status: int, cause: Cause | None) -> str:
+    """What became of a request, as metrics, `upwell load` and `upwell topology` name it."""
+    if cause is not None and cause is not Cause.ANSWERED:
+        return str(cause.value)
+    if status == CLIENT_CLOSED:
+        return "left"
+    return "failed" if status >= 500 else "succeeded"
 
 
 class GatewayCollector(Collector):
@@ -89,6 +114,16 @@ class GatewayCollector(Collector):
             "Requests that no replica answered in full, by reason.",
             labels=[*LABELS, "reason"],
         )
+        refused = CounterMetricFamily(
+            "upwell_gateway_policy_refusals",
+            "Requests that a policy answered in the place of a replica, by policy and cause.",
+            labels=[*LABELS, "policy", "cause"],
+        )
+        outcomes = CounterMetricFamily(
+            "upwell_gateway_outcomes",
+            "Requests by what became of them.",
+            labels=[*LABELS, "outcome"],
+        )
         cold = CounterMetricFamily(
             "upwell_gateway_cold_starts",
             "Requests that waited for a first replica.",
@@ -98,8 +133,11 @@ class GatewayCollector(Collector):
             labels = revision_labels(revision)
             _add_each(responses, labels, entry.counters.statuses)
             _add_each(rejected, labels, entry.counters.reasons)
+            _add_each(outcomes, labels, entry.counters.outcomes)
+            for (policy, cause), count in entry.counters.refusals.items():
+                refused.add_metric([*labels, policy, cause], count)
             cold.add_metric(labels, entry.counters.cold)
-        return [responses, rejected, cold]
+        return [responses, rejected, refused, outcomes, cold]
 
     def _moments(self) -> Iterable[Metric]:
         queued = GaugeMetricFamily("kn_revision_request_queued", "Requests that wait.", labels=list(LABELS))
