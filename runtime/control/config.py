@@ -1,6 +1,7 @@
-"""What the platform's ConfigMaps come to: domains, the autoscaler's settings, defaults of Services.
+"""What the platform's ConfigMaps come to: domains, hosts, the autoscaler's settings, defaults of Services, and
+which revisions are kept.
 
-Three of Knative's ConfigMaps count here, all in the namespace `knative-serving`. `config-autoscaler` lies between
+Six of Knative's ConfigMaps count here, all in the namespace `knative-serving`. `config-autoscaler` lies between
 what this platform presumes and what its flags say. A ConfigMap is checked when it is applied; one that is stored
 and unusable all the same, since another version stored it, counts as absent.
 """
@@ -9,21 +10,39 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from upwell.autoscaler.quantities import parse_bool, parse_int32
 from upwell.autoscaler.spec import AutoscalerConfig, UnusableKey
 from upwell.functions.api.names import is_dns_1123_label
 from upwell.functions.api.serving import Defaults
+from upwell.runtime.control.config_keys import (
+    FEATURE_KEYS,
+    NETWORK_KEYS,
+    RETENTION_KEYS,
+    Table,
+    feature_warnings,
+    has_tag_header_routing,
+    ignored,
+    network_warnings,
+    read_keys,
+    read_network,
+    read_retention,
+)
 from upwell.runtime.control.domains import EXAMPLE, Domains, read_domains
+from upwell.runtime.control.gc import RetentionSettings
+from upwell.runtime.control.kingress import IngressSettings
 
 CONFIG_NAMESPACE: Final = "knative-serving"
 DOMAIN: Final = "config-domain"
 AUTOSCALER: Final = "config-autoscaler"
 DEFAULTS: Final = "config-defaults"
-CONFIG_MAPS: Final = (AUTOSCALER, DEFAULTS, DOMAIN)
+FEATURES: Final = "config-features"
+NETWORK: Final = "config-network"
+RETENTION: Final = "config-gc"
+CONFIG_MAPS: Final = (AUTOSCALER, DEFAULTS, DOMAIN, FEATURES, RETENTION, NETWORK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +65,17 @@ class ConfigLayers:
 class PlatformConfig:
     """The platform's settings that ConfigMaps decide."""
 
-    domains: Domains
+    ingress: IngressSettings
+    """Under which hosts Routes answer, and how."""
     autoscaler: AutoscalerConfig
     defaults: Defaults
+    retention: RetentionSettings
+    """Which revisions are kept that nothing refers to."""
+
+    @property
+    def domains(self) -> Domains:
+        """Where Services answer from outside."""
+        return self.ingress.domains
 
 
 class Findings(NamedTuple):
@@ -68,7 +95,14 @@ def platform_config(maps: Mapping[str, Mapping[str, str]], layers: ConfigLayers)
     if DOMAIN in usable:
         domains, _ = read_domains(usable[DOMAIN], layers.domains)
     defaults, _ = _read_defaults(usable.get(DEFAULTS, {}))
-    return PlatformConfig(domains, layers.autoscaler(usable.get(AUTOSCALER, {})), defaults)
+    ingress = IngressSettings(
+        domains=domains,
+        has_tag_header_routing=has_tag_header_routing(usable.get(FEATURES, {})),
+        **read_network(usable.get(NETWORK, {})).values,
+    )
+    autoscaler = layers.autoscaler(usable.get(AUTOSCALER, {}))
+    retention = RetentionSettings(**read_retention(usable.get(RETENTION, {})).values)
+    return PlatformConfig(ingress, autoscaler, defaults, retention)
 
 
 def check_config_map(name: str, data: Mapping[str, str], layers: ConfigLayers) -> Findings:
@@ -77,8 +111,18 @@ def check_config_map(name: str, data: Mapping[str, str], layers: ConfigLayers) -
         return Findings(read_domains(data, layers.domains)[1], [])
     if name == DEFAULTS:
         _, faults = _read_defaults(data)
-        known: Iterable[str] = (*_DEFAULTS, *_WITHOUT_EFFECT)
-        return Findings(faults, [*_unknown(data, known), *_ignored(data)])
+        known = (*_DEFAULTS, *_WITHOUT_EFFECT)
+        return Findings(faults, [*_unknown(data, known), *ignored(data, _WITHOUT_EFFECT)])
+    if name == NETWORK:
+        return Findings(read_network(data).faults, [*_unknown(data, NETWORK_KEYS), *network_warnings(data)])
+    if name == FEATURES:
+        return Findings({}, [*_unknown(data, FEATURE_KEYS), *feature_warnings(data)])
+    if name == RETENTION:
+        return Findings(read_retention(data).faults, _unknown(data, RETENTION_KEYS))
+    return _check_autoscaler(data, layers)
+
+
+def _check_autoscaler(data: Mapping[str, str], layers: ConfigLayers) -> Findings:
     known = [each.metadata["key"] for each in dataclasses.fields(AutoscalerConfig)]
     try:
         layers.autoscaler(data)
@@ -105,7 +149,7 @@ def _container_name(text: str) -> str:
     return text
 
 
-_DEFAULTS: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
+_DEFAULTS: Final[Table] = {
     "revision-timeout-seconds": ("timeout_seconds", parse_int32),
     "max-revision-timeout-seconds": ("max_timeout_seconds", parse_int32),
     "revision-response-start-timeout-seconds": ("response_start_timeout_seconds", parse_int32),
@@ -126,20 +170,9 @@ _WITHOUT_EFFECT: Final = (
 )
 
 
-def _ignored(data: Mapping[str, str]) -> list[str]:
-    return [f"data.{key}: kept, but does nothing on this machine" for key in _WITHOUT_EFFECT if key in data]
-
-
 def _read_defaults(data: Mapping[str, str]) -> tuple[Defaults, dict[str, str]]:
     """The defaults that `config-defaults` sets and, by key, what is wrong in it."""
-    values: dict[str, Any] = {}
-    faults: dict[str, str] = {}
-    for key, (name, parse) in _DEFAULTS.items():
-        if key in data:
-            try:
-                values[name] = parse(data[key])
-            except ValueError as error:
-                faults[key] = f"cannot be read: {error}, was {data[key][:64]!r}"
+    values, faults = read_keys(data, _DEFAULTS)
     # As in Knative, the limit of the first byte follows the whole request's unless it is given itself.
     if "timeout_seconds" in values:
         values.setdefault("response_start_timeout_seconds", values["timeout_seconds"])

@@ -71,6 +71,10 @@ class IngressSettings:
     ingress_class: str = INGRESS_CLASS
     http_option: str = "Enabled"
     """Or `Redirected`: of the Routes that do not say."""
+    external_scheme: str = "http"
+    """Of the URLs of what answers outside; `https` where something in front of the gateway speaks TLS."""
+    rollout_seconds: int = 0
+    """How long a new revision takes to get all traffic, of the Routes that do not say; 0 for none."""
     has_tag_header_routing: bool = False
 
 
@@ -109,6 +113,14 @@ def host_names(route: Manifest, tag: str, settings: IngressSettings) -> HostName
         for domain in settings.domains.of(labels)
     ]
     return HostNames((local, f"{local}.svc", f"{local}.{CLUSTER_DOMAIN}"), tuple(dict.fromkeys(external)))
+
+
+def url_of(hosts: HostNames, settings: IngressSettings, port: int) -> str:
+    """The URL that a person types, `port` being the gateway's for plain HTTP; inside names have none."""
+    if not hosts.external:
+        return f"http://{hosts.main}"
+    shown = "" if port == 80 or settings.external_scheme == "https" else f":{port}"
+    return f"{settings.external_scheme}://{hosts.main}{shown}"
 
 
 def route_ingress(

@@ -25,7 +25,8 @@ ROLLOUT_ANNOTATION: Final = "networking.internal.knative.dev/rollout"
 """Of an Ingress: the state."""
 DURATION_ANNOTATIONS: Final = ("serving.knative.dev/rollout-duration", "serving.knative.dev/rolloutDuration")
 """Of a Route, or of the Service that it is made for; the first that is there counts."""
-_SECOND: Final = 1_000_000_000
+NANOSECONDS: Final = 1_000_000_000
+"""In a second."""
 
 
 class Assigned(NamedTuple):
@@ -167,9 +168,9 @@ def read_rollout_duration(text: str) -> int:
     duration = parse_duration(text)
     if duration < 0:
         raise ValueError("must not be negative")
-    if duration % _SECOND:
+    if duration % NANOSECONDS:
         raise ValueError("must be whole seconds")
-    return duration // _SECOND
+    return duration // NANOSECONDS
 
 
 def step(previous: Rollout | None, wanted: Rollout, now: int, duration: float, *, became_ready: bool) -> Stepped:
@@ -264,11 +265,11 @@ def _timed(current: ConfigurationRollout, now: int, seconds: int) -> Configurati
     start = current.step.start_time
     if current.step.step_duration or start <= 0 or current.percent < 2:
         return current
-    shortest = float(max(1, -((start - now) // _SECOND)))
+    shortest = float(max(1, -((start - now) // NANOSECONDS)))
     remaining = max(1.0, seconds - shortest)
     percent = float(current.percent - 1)
     steps = min(max(1.0, remaining / shortest), percent)
-    duration = remaining / steps * _SECOND
+    duration = remaining / steps * NANOSECONDS
     # Go rounds a half away from zero; Python's round() would make it even.
     size = math.floor(percent / steps + 0.5)
     return replace(current, step=StepParameters(start, int(float(now) + duration), int(duration), size))

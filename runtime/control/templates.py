@@ -59,7 +59,7 @@ class Template:
 
     @classmethod
     def read(cls, text: str, values: Values) -> Self:
-        """The template of `text`, tried on `values`. Raises ValueError, which says what is wrong with it."""
+        """The template of `text`, with the fields of `values`. Raises ValueError, which says what is wrong."""
         if len(text) > _LONGEST:
             raise ValueError(f"longer than {_LONGEST} characters")
         try:
@@ -68,12 +68,11 @@ class Template:
             raise ValueError("nested too deeply") from None
         if rest:
             raise ValueError(f"{{{{{rest[0].action}}}}} without an if")
-        template = cls(text, nodes)
-        template.render(values)
-        return template
+        _check(nodes, values)
+        return cls(text, nodes)
 
     def render(self, values: Values) -> str:
-        """The text for these values. Raises ValueError for a field that is not among them."""
+        """The text for these values, which have the fields that it was read with."""
         return _rendered(self._nodes, values)
 
 
@@ -180,19 +179,48 @@ def _operand(tokens: Sequence[re.Match[str]]) -> tuple[_Expression, Sequence[re.
     raise ValueError(f"{first[0].strip()!r} is not known in a template here")
 
 
-def _rendered(nodes: Sequence[_Node], values: Values) -> str:
-    text = ""
+# When one is read: whatever branch is taken later, it prints text
+
+
+def _check(nodes: Sequence[_Node], values: Values) -> None:
     for node in nodes:
-        if isinstance(node, str):
-            text += node
-        elif isinstance(node, _Print):
-            value = _value(node.expression, values)
-            if not isinstance(value, str):
-                raise ValueError("prints what is no text")
-            text += value
-        else:
-            text += _rendered(node.then if _value(node.condition, values) else node.otherwise, values)
-    return text
+        if isinstance(node, _Print):
+            _check_text(node.expression, values)
+        elif isinstance(node, _If):
+            if not isinstance(node.condition, _Field):
+                _check_text(node.condition, values)
+            _value(node.condition, values)
+            _check(node.then, values)
+            _check(node.otherwise, values)
+
+
+def _check_text(expression: _Expression, values: Values) -> None:
+    if isinstance(expression, _Call):
+        rest = expression.arguments
+        if expression.function == "index":
+            if not isinstance(_value(rest[0], values), Mapping):
+                raise ValueError("index wants .Labels or .Annotations and the name of one")
+            rest = rest[1:]
+        for each in rest:
+            _check_text(each, values)
+    elif isinstance(_value(expression, values), Mapping):
+        raise ValueError("a whole set of labels or annotations is no text")
+
+
+# When it is used
+
+
+def _rendered(nodes: Sequence[_Node], values: Values) -> str:
+    return "".join(_text(node, values) for node in nodes)
+
+
+def _text(node: _Node, values: Values) -> str:
+    if isinstance(node, str):
+        return node
+    if isinstance(node, _If):
+        return _rendered(node.then if _value(node.condition, values) else node.otherwise, values)
+    value = _value(node.expression, values)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _value(expression: _Expression, values: Values) -> str | bool | Mapping[str, str]:
@@ -206,12 +234,8 @@ def _value(expression: _Expression, values: Values) -> str | bool | Mapping[str,
     first, *others = (_value(each, values) for each in arguments)
     if name == "not":
         return not first
-    if name == "index":
-        if not isinstance(first, Mapping) or not isinstance(others[0], str):
-            raise ValueError("index wants labels or annotations and the name of one")
-        return first.get(others[0], "")
     if isinstance(first, Mapping):
-        raise ValueError(f"{name} compares text alone")
+        return first.get(str(others[0]), "")
     return first in others if name == "eq" else first != others[0]
 
 
