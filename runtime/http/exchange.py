@@ -75,8 +75,8 @@ class Exchange:
     """A request (`request`), who sent it (`client` address, `scheme`), and the means to answer it.
 
     `received_at` is the clock's monotonic time at which the head was complete. `status` is 0 until an answer was
-    begun; `bytes_sent` and `bytes_received` count decoded body bytes, and all that passed after a switch.
-    `tag` is the owner's to use.
+    begun; `continued` says whether the client was told 100 Continue; `bytes_sent` and `bytes_received` count
+    decoded body bytes, and all that passed after a switch. `tag` is the owner's to use.
     """
 
     __slots__ = (
@@ -85,14 +85,17 @@ class Exchange:
         "_connection",
         "_held",
         "_held_bytes",
+        "_hold_limit",
         "_silent",
         "_taking",
+        "_whole",
         "announced",
         "body_complete",
         "body_replayable",
         "bytes_received",
         "bytes_sent",
         "client",
+        "continued",
         "finished",
         "keep_alive",
         "on_finished",
@@ -120,6 +123,7 @@ class Exchange:
         self.responded = False
         self.finished = False
         self.switched = False
+        self.continued = False
         self.status = 0
         self.bytes_sent = 0
         self.bytes_received = 0
@@ -132,6 +136,8 @@ class Exchange:
         self.announced = b""
         self._held: list[bytes] | None = None
         self._held_bytes = 0
+        self._hold_limit = connection.settings.hold_bytes
+        self._whole: tuple[int, Callable[[bytes | None], None]] | None = None
         self.sink: Sink | None = None
         self._taking = False
         self._chunked = False
@@ -144,6 +150,11 @@ class Exchange:
             f"<Exchange {self.request.method.decode('latin-1')} {self.request.target.decode('latin-1')} {state}, "
             f"status {self.status}, received {self.bytes_received}, sent {self.bytes_sent}>"
         )
+
+    @property
+    def connection(self) -> object:
+        """Stands for the client's connection, for as long as it lasts: hashable, and may be referred to weakly."""
+        return self._connection
 
     # The answer.
 
@@ -264,6 +275,7 @@ class Exchange:
         if not self.responded and not self.finished and self.request.version == b"1.1":
             if status == 100:
                 self._connection.expecting = False
+                self.continued = True
             self._connection.write(STATUS_LINES[status] + encode_fields(headers) + b"\r\n")
 
     def switch(self, headers: Headers, data: bytes) -> None:
@@ -374,6 +386,31 @@ class Exchange:
         if not self.finished:
             self._connection.resume_body()
 
+    def read_whole(self, limit: int, done: Callable[[bytes | None], None]) -> None:
+        """Hold a body of up to `limit` bytes and call `done` with all of it: now if it is here, else when it is.
+
+        With None as soon as it is known to be larger. The body stays: it may be sent on afterwards, and again
+        while it was not larger. `done` is not called when the client leaves first; another call takes its place. A
+        client that waits for 100 Continue is told so, if its body may be small enough. Raises RuntimeError when the
+        body was given to a sink.
+        """
+        if self.sink is not None or not self.body_replayable:
+            raise RuntimeError("the body is taken already")
+        self._whole = None
+        declared = self.request.content_length
+        if self.finished:
+            return
+        if self._held_bytes > limit or (declared is not None and declared > limit):
+            done(None)
+        elif self.body_complete:
+            done(self.body)
+        else:
+            self._hold_limit = max(limit, self._hold_limit)
+            self._whole = limit, done
+            if self._connection.expecting:
+                self.inform(100, [])
+            self._connection.resume_body()
+
     async def read_body(self, limit: int) -> bytes:
         """The whole body, at most `limit` bytes.
 
@@ -396,7 +433,7 @@ class Exchange:
         sink = self.sink
         if self.body_replayable:
             data = bytes(data)
-            limit = self._connection.settings.hold_bytes
+            limit = self._hold_limit
             self._held_bytes += len(data)
             if self._taking and self._held_bytes > limit:
                 self._held = None
@@ -407,6 +444,9 @@ class Exchange:
                 self._held.append(data)
             if not self._taking and self._held_bytes > limit:
                 self._connection.pause_body()
+            if self._whole is not None and self._held_bytes > self._whole[0]:
+                self._tell_whole()
+                return
         elif not self._taking:
             self._connection.pause_body()
         if self._taking and sink is not None:
@@ -427,11 +467,21 @@ class Exchange:
         """Called by the connection."""
         self.body_complete = True
         self.trailers = trailers
-        if self._taking and self.sink is not None:
+        if self._whole is not None:
+            self._tell_whole()
+        elif self._taking and self.sink is not None:
             self.sink.end(trailers)
+
+    def _tell_whole(self) -> None:
+        """The body is complete, or larger than its reader wants it."""
+        assert self._whole is not None
+        limit, done = self._whole
+        self._whole = None
+        done(self.body if self._held_bytes <= limit else None)
 
     def client_gone(self) -> None:
         """Called by the connection, which calls `on_finished` afterwards."""
+        self._whole = None
         self.let_go_of_sink()
         if self.on_gone is not None:
             self.on_gone()

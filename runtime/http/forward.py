@@ -21,6 +21,7 @@ import asyncio
 import enum
 from typing import NamedTuple, Protocol, Self
 
+from upwell.functions.errors import InvalidInput
 from upwell.runtime.http.chunks import LARGE, chunk_lines, encode_chunk
 from upwell.runtime.http.exchange import Exchange
 from upwell.runtime.http.messages import (
@@ -76,20 +77,46 @@ class Observer(Protocol):
 
 
 def forward(
-    exchange: Exchange, pool: UpstreamPool, *, add: Headers, drop: frozenset[bytes], observer: Observer
+    exchange: Exchange,
+    pool: UpstreamPool,
+    *,
+    add: Headers,
+    drop: frozenset[bytes],
+    observer: Observer,
+    target: bytes | None = None,
+    host: bytes | None = None,
 ) -> Forwarding:
     """Send `exchange` through `pool`, without the fields named in `drop` and with those of `add`.
 
-    Raises RuntimeError when the body is not replayable any more, or another attempt is still under way.
+    `target` and `host` take the place of the request's own. Raises RuntimeError when the body is not replayable
+    any more, or another attempt is still under way.
     """
-    return Forwarding(exchange, pool, add, drop, observer).start()
+    return Forwarding(exchange, pool, Changes(add, drop, target, host), observer).start()
 
 
-def encode_request(request: RequestHead, add: Headers, drop: frozenset[bytes]) -> bytes:
-    """The head of the request as a back end gets it. Raises InvalidInput for a line break in `add`."""
+class Changes(NamedTuple):
+    """What is different in the request that the back end gets."""
+
+    add: Headers
+    drop: frozenset[bytes]
+    """Names of fields that are left out; `add` may bring them back."""
+    target: bytes | None = None
+    """In origin form."""
+    host: bytes | None = None
+
+
+def encode_request(request: RequestHead, changes: Changes) -> bytes:
+    """The head of the request as a back end gets it. Raises InvalidInput for what would break out of its line."""
+    add, drop, target, host = changes
+    lines = []
+    if target is not None and len(target.split()) != 1:
+        raise InvalidInput("a request target holds a space or a line break", hint="Encode it before it is set.")
+    if host is not None:
+        drop = drop | _HOST
+        lines.append(b"host: " + host + b"\r\n")
     if request.listed:
         drop = drop | request.listed
-    lines = [
+    lines += [
         name + b": " + value + b"\r\n"
         for name, value in request.headers
         if name not in HOP_BY_HOP and name not in drop
@@ -99,25 +126,27 @@ def encode_request(request: RequestHead, add: Headers, drop: frozenset[bytes]) -
         lines += (b"connection: Upgrade\r\n", b"upgrade: %b\r\n" % request.upgrade)
     if request.framing is BodyFraming.CHUNKED:
         lines.append(b"transfer-encoding: chunked\r\n")
-    if not request.host and b"host" not in dict(add):
+    if host is None and not request.host and b"host" not in dict(add):
         # RFC 9112 3.2: HTTP/1.1 needs the field, if only an empty one; the client spoke HTTP/1.0 without it.
         lines.append(b"host: \r\n")
     if request.accepts_trailers:
         lines.append(b"te: trailers\r\n")
-    return b"%b %b HTTP/1.1\r\n%b\r\n" % (request.method, request.origin_target, join_lines(lines))
+    return b"%b %b HTTP/1.1\r\n%b\r\n" % (request.method, target or request.origin_target, join_lines(lines))
+
+
+_HOST = frozenset({b"host"})
 
 
 class Forwarding:
     """One attempt under way: the sink of its exchange and the user of an upstream connection."""
 
     __slots__ = (
-        "_add",
+        "_changes",
         "_chunked",
         "_client_ended",
         "_connection",
         "_continuing",
         "_done",
-        "_drop",
         "_exchange",
         "_observer",
         "_pool",
@@ -129,18 +158,10 @@ class Forwarding:
         "_switched",
     )
 
-    def __init__(
-        self,
-        exchange: Exchange,
-        pool: UpstreamPool,
-        add: Headers,
-        drop: frozenset[bytes],
-        observer: Observer,
-    ) -> None:
+    def __init__(self, exchange: Exchange, pool: UpstreamPool, changes: Changes, observer: Observer) -> None:
         self._exchange = exchange
         self._pool = pool
-        self._add = add
-        self._drop = drop
+        self._changes = changes
         self._observer = observer
         self._connection: UpstreamConnection | None = None
         self._chunked = exchange.request.framing is BodyFraming.CHUNKED
@@ -177,7 +198,7 @@ class Forwarding:
 
     def encode_head(self) -> bytes:
         """The head that goes to the back end."""
-        return encode_request(self._exchange.request, self._add, self._drop)
+        return encode_request(self._exchange.request, self._changes)
 
     def cancel(self) -> None:
         """Give up: the upstream connection is closed and the outcome is CANCELLED, told before this returns.
@@ -214,7 +235,7 @@ class Forwarding:
             self._request_complete = True
             exchange.take_body()
             connection.write(head)
-        elif request.expects_continue and request.content_length != 0:
+        elif request.expects_continue and request.content_length != 0 and not exchange.continued:
             connection.write(head)
             pool = self._pool
             self._continuing = pool.wheel.schedule(pool.settings.expect_timeout, self._continue)

@@ -42,6 +42,7 @@ class ServerConnection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "__weakref__",
         "_advancing",
         "_client",
         "_deadline",
