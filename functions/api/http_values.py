@@ -11,6 +11,8 @@ from pydantic import AfterValidator, Field, model_validator
 from upwell.functions.api.durations import seconds
 from upwell.functions.api.meta import Model, invalid
 from upwell.functions.api.names import is_dns_1123_label
+from upwell.functions.api.regex import Regex
+from upwell.functions.errors import InvalidInput
 
 FIELD_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 FIELD_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
@@ -184,11 +186,11 @@ def conditions_of(retry_on: str) -> list[str]:
 
 
 def check_pattern(text: str) -> str:
-    """A regular expression."""
+    """A regular expression in RE2's syntax."""
     try:
-        re.compile(text)
-    except re.error as error:
-        raise invalid(f"{text!r} is no regular expression: {error}") from None
+        Regex(text)
+    except InvalidInput as error:
+        raise invalid(f"{text!r} is not taken: {error.what}") from None
     return text
 
 
