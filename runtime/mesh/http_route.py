@@ -1,9 +1,9 @@
 """A VirtualService, ready to be asked about requests.
 
 `HttpRoutes.find` names the route that a request takes; `HttpRoute.plan` decides all that is to be decided of one
-request at once, with the random numbers that it takes, and the gateway does it: answer at once, or wait, then refuse
-or forward, with a timeout, retries, copies, and changes to both heads. A host whose VirtualService has no route for
-a request answers it with 404, as Envoy does.
+request at once, with the random numbers that it takes, and the gateway does it: answer at once, or wait, then
+refuse or forward, with a timeout, retries, copies, and changes to both heads. A host whose VirtualService has no
+route for a request answers it with 404, as Envoy does.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Final
 
 from upwell.functions.api.durations import seconds
 from upwell.functions.api.http_routes import HTTPMatchRequest, HTTPRoute, HTTPRouteDestination
-from upwell.functions.api.http_values import Destination
 from upwell.functions.api.virtual_service import VirtualServiceSpec
 from upwell.runtime.http.messages import Headers
 from upwell.runtime.mesh.cors import Cors
@@ -28,7 +27,7 @@ from upwell.runtime.mesh.header_operations import (
     response_change,
 )
 from upwell.runtime.mesh.http_match import ANY_GATEWAY, Condition, Sender, conditions, is_bound_to, is_for
-from upwell.runtime.mesh.mirror import Mirror, chosen, mirrors_of
+from upwell.runtime.mesh.mirror import Mirror, MirrorTarget, chosen, mirrors_of
 from upwell.runtime.mesh.naming import canonical
 from upwell.runtime.mesh.percentage import Random
 from upwell.runtime.mesh.policy import Refusal
@@ -99,7 +98,7 @@ class RoutePlan:
     """First wait, then refuse, before the request goes on to a function."""
     destination: RouteDestination | None
     """Which of the route's; None exactly where there is an answer."""
-    mirrors: tuple[Destination, ...]
+    mirrors: tuple[MirrorTarget, ...]
     """Who gets a copy."""
     changes: RequestChanges
     origin: bytes | None
@@ -168,7 +167,7 @@ class HttpRoute:
             timeout=None if rule.timeout is None else seconds(rule.timeout),
             retries=RetryPolicy.of(rule.retries),
             fault=None if rule.fault is None else Fault(policy, rule.fault),
-            mirrors=mirrors_of(rule),
+            mirrors=mirrors_of(rule, namespace),
             # Envoy's filter passes over what no service answers.
             cors=None if rule.cors_policy is None or answerer is not None else Cors(policy, rule.cors_policy),
             answerer=answerer,
@@ -204,9 +203,7 @@ class HttpRoute:
         """A redirect, a direct response, or the answer to a CORS preflight; None when a function is to answer."""
         if self.answerer is not None:
             refusal = self.answerer.answer(request)
-            return (
-                replace(refusal, headers=apply_all(self.response, refusal.headers)) if self.response else refusal
-            )
+            return replace(refusal, headers=apply_all(self.response, refusal.headers))
         return None if self.cors is None else self.cors.preflight(request)
 
     def pick(self, random: Random) -> RouteDestination:
@@ -259,10 +256,10 @@ class HttpRoutes:
             if rule.delegate is not None:
                 continue
             route = HttpRoute.of(policy, namespace, rule)
-            for match in rule.match or [None]:
-                if match is None:
-                    self._entries.append(((), route.by(rule, None)))
-                elif is_for(match, sender, namespace):
+            if not rule.match:
+                self._entries.append(((), route.by(rule, None)))
+            for match in rule.match or []:
+                if is_for(match, sender, namespace):
                     self._entries.append((conditions(match), route.by(rule, match)))
 
     def find(self, request: PolicyRequest) -> HttpRoute | None:

@@ -1,4 +1,4 @@
-"""Answers that a VirtualService gives in a service's place: redirects and direct responses, as Envoy gives them."""
+"""Answers that a VirtualService gives in a service's place, as Envoy does: redirects and direct responses."""
 
 from __future__ import annotations
 
