@@ -86,7 +86,7 @@ class RetryPolicy:
     conditions: frozenset[str] = DEFAULT_CONDITIONS
     statuses: frozenset[int] = frozenset()
     per_try_timeout: float | None = None
-    """Seconds for one attempt, from its sending to the head of its answer; None: only the route's timeout holds."""
+    """Seconds for one attempt, from its sending to the head of its answer; None: the route's timeout alone."""
     base_interval: float = BASE_INTERVAL
     avoids_previous: bool = True
     """Choose a replica that has not been tried for this request, while there is one."""
@@ -115,33 +115,31 @@ class RetryPolicy:
     def decide(
         self,
         made: int,
-        outcome: str | None,
+        condition: str | None,
         random: Random,
         *,
         replayable: bool = True,
         budget: RetryBudget | None = None,
     ) -> RetryDecision:
-        """Whether to try again after `made` retries, when the last attempt ended with `outcome`.
+        """Whether to try again after `made` retries, when the last attempt met `condition`.
 
-        `outcome` is what `condition_of` or `condition_of_failure` found, None when none of the conditions holds.
+        `condition` is what `condition_of` or `condition_of_failure` found, None when none of them holds.
         `replayable` says whether the whole body is still held; without that nothing is tried again.
         """
-        if outcome is None:
-            return RetryDecision(None, "the outcome is none to try again for")
+        if condition is None:
+            return RetryDecision(None, "no condition for a retry holds")
         if made >= self.attempts:
-            return RetryDecision(None, f"{outcome}, and all {self.attempts} retries were made")
+            return RetryDecision(None, f"{condition}, and all {self.attempts} retries were made")
         if not replayable:
-            return RetryDecision(None, f"{outcome}, but the body is no longer held")
+            return RetryDecision(None, f"{condition}, but the body is no longer held")
         if budget is not None and budget.is_spent:
-            return RetryDecision(
-                None,
-                f"{outcome}, but {budget.retries} of {budget.limit} retries that the budget allows are in flight",
-            )
-        return RetryDecision(self.pause(made, random), outcome)
+            spent = f"{budget.retries} retries are in flight, and the budget allows {budget.limit}"
+            return RetryDecision(None, f"{condition}, but {spent}")
+        return RetryDecision(self.pause(made, random), condition)
 
     def pause(self, made: int, random: Random) -> float:
         """Seconds before the next attempt, after `made` retries."""
-        intervals = min(2 ** min(made, 16), _MOST_INTERVALS)
+        intervals = min(1 << min(made, 16), _MOST_INTERVALS)
         return random() * intervals * self.base_interval
 
     def condition_of(self, status: int, headers: Headers) -> str | None:
