@@ -28,6 +28,11 @@ class RouteTarget:
     percent: int
     headers: Headers = field(default_factory=list)
     """Set on the request on its way to the replica, the rule's among them: they replace what the client sent."""
+    replaced: frozenset[bytes] = field(init=False, repr=False, compare=False)
+    """The names of these."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "replaced", frozenset(name for name, _ in self.headers))
 
 
 @dataclass(frozen=True, slots=True)

@@ -391,8 +391,8 @@ class Exchange:
 
         With None as soon as it is known to be larger. The body stays: it may be sent on afterwards, and again
         while it was not larger. `done` is not called when the client leaves first; another call takes its place. A
-        client that waits for 100 Continue is told so, if its body may be small enough. Raises RuntimeError when the
-        body was given to a sink.
+        client that waits for 100 Continue is told so, if its body may be small enough. Raises RuntimeError when
+        the body was given to a sink.
         """
         if self.sink is not None or not self.body_replayable:
             raise RuntimeError("the body is taken already")

@@ -106,6 +106,15 @@ class RequestHead:
         return len(self._index) == len(self.headers) and names.isdisjoint(self._index)
 
     @property
+    def names(self) -> Iterable[bytes]:
+        """Names of its fields, each once."""
+        return self._index
+
+    def lacks(self, names: Iterable[bytes]) -> bool:
+        """Whether it has no field of these names."""
+        return self._index.keys().isdisjoint(names)
+
+    @property
     def accepts_trailers(self) -> bool:
         """Whether the client asked for trailer fields (`TE: trailers`)."""
         return b"te" in self._index and b"trailers" in list_members(self._index[b"te"])
