@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from email.utils import formatdate
+from typing import Any
 
 from upwell.runtime.clock import Clock
 from upwell.runtime.http.exchange import Exchange
@@ -76,15 +78,20 @@ class HttpServer:
             self._wheel = TimerWheel(asyncio.get_running_loop())
         return self._wheel
 
-    async def start(self, sockets: Iterable[socket.socket]) -> None:
-        """Accept on sockets that are bound (TCP or Unix), and from now on owned by the server."""
+    async def start(self, sockets: Iterable[socket.socket], tls: ssl.SSLContext | None = None) -> None:
+        """Accept, in TLS with `tls`, on sockets that are bound (TCP or Unix), and from now on owned by the server."""
         loop = asyncio.get_running_loop()
+        options: dict[str, Any] = {"backlog": BACKLOG}
+        if tls is not None:
+            options["ssl"] = tls
+            options["ssl_handshake_timeout"] = self.settings.head_timeout
+            options["ssl_shutdown_timeout"] = self.settings.linger
         for sock in sockets:
             sock.setblocking(False)
             if sock.family == socket.AF_UNIX:
-                server = await loop.create_unix_server(self._connection, sock=sock, backlog=BACKLOG)
+                server = await loop.create_unix_server(self._connection, sock=sock, **options)
             else:
-                server = await loop.create_server(self._connection, sock=sock, backlog=BACKLOG)
+                server = await loop.create_server(self._connection, sock=sock, **options)
             self._servers.append(server)
 
     def close(self) -> None:
