@@ -41,6 +41,7 @@ from upwell.runtime.control.serving import ServingController
 from upwell.runtime.control.signals import SignalBoard, SignalPoller, UsageSource
 from upwell.runtime.descriptors import raise_descriptor_limit
 from upwell.runtime.gateway.access_log import AccessLog
+from upwell.runtime.gateway.forwarded import ForwardedFields
 from upwell.runtime.gateway.gateway import Gateway
 from upwell.runtime.gateway.metrics import GatewayCollector
 from upwell.runtime.gateway.settings import GatewaySettings
@@ -49,6 +50,7 @@ from upwell.runtime.host.settings import HostSettings
 from upwell.runtime.http.listen import bind
 from upwell.runtime.http.server import HttpServer
 from upwell.runtime.http.settings import HttpSettings
+from upwell.runtime.http.tls import Certificate
 from upwell.runtime.roles.admin import AdminPage
 from upwell.runtime.roles.applying import Applied, Applier
 from upwell.runtime.roles.scratch import socket_folder
@@ -73,6 +75,24 @@ class UpSettings:
 
     port: int = setting(8080, "Port of the gateway; 0 takes a free one.", least=0, most=65535)
     host: tuple[str, ...] = setting(LOOPBACK, "Addresses to listen on; by default this machine alone reaches it.")
+    tls_port: int = setting(
+        8443,
+        "Port of the gateway in TLS, where there is a certificate; 0 takes a free one.",
+        least=0,
+        most=65535,
+    )
+    tls_certificate: str = setting(
+        "", "File of a certificate chain in PEM, read again when it changes; without one there is no TLS."
+    )
+    tls_key: str = setting("", "File of the certificate's key in PEM; by default it is in the certificate's file.")
+    trusted_proxies: tuple[str, ...] = setting(
+        (),
+        "Networks of proxies that are believed of whom they forward, such as 10.0.0.0/8. What anyone else says in"
+        " Forwarded and X-Forwarded-* is replaced.",
+    )
+    private_from: tuple[str, ...] = setting(
+        (), "Networks whose callers reach functions that are private (cluster-local) too, besides this machine."
+    )
     admin_port: int = setting(
         9090, "Port of metrics and health on 127.0.0.1; 0 takes a free one.", least=0, most=65535
     )
@@ -179,6 +199,8 @@ class Platform:
         )
         self.cluster.observe(self.gateway)
         self.cluster.observe(self.autoscaler)
+        self.forwarded = ForwardedFields(settings.trusted_proxies, settings.private_from)
+        self._certificate = _certificate(settings)
         self.server = HttpServer(self.gateway.handle, HttpSettings(), clock, refused=self.gateway.unreadable)
         collectors = (
             GatewayCollector(self.gateway),
@@ -191,6 +213,7 @@ class Platform:
         self._logs = state.logs
         self._clock = clock
         self._listeners: list[socket.socket] = []
+        self._tls_listeners: list[socket.socket] = []
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -205,6 +228,9 @@ class Platform:
         try:
             self._listeners = bind(self.settings.host, self.settings.port, "--port")
             self._port = int(self._listeners[0].getsockname()[1])
+            if self._certificate is not None:
+                self._tls_listeners = bind(self.settings.host, self.settings.tls_port, "--tls-port")
+                self.forwarded.https_port = int(self._tls_listeners[0].getsockname()[1])
             await self.admin.start(self._bind_admin())
             host = asyncio.create_task(self.launcher.start(), name="host")
             try:  # while the host's interpreter starts, what is stored is read
@@ -217,6 +243,8 @@ class Platform:
             await self.stop()
             raise
         await self.server.start(self._listeners)
+        if self._certificate is not None:
+            await self.server.start(self._tls_listeners, self._certificate.context)
         _log.info("listening", extra={"hosts": list(self.settings.host), "port": self.port})
 
     async def _start_loops(self) -> None:
@@ -249,6 +277,8 @@ class Platform:
             "config": ConfigMapFollower(self.objects, self._layers, config, configure).run(),
         }
         loops |= {name: poller.run() for name, poller in self._pollers.items()}
+        if self._certificate is not None:
+            loops["certificate"] = self._certificate.run()
         if self._logs is not None:
             loops["logs"] = LogKeeper(self._logs).run()
         if self._saved is not None:
@@ -349,9 +379,15 @@ class Platform:
                 _log.error("a loop of the platform failed", exc_info=result)
         await self.launcher.stop(max(LEAST_STOP_SECONDS, deadline - self._clock.monotonic()))
         await self.admin.stop()
-        for listener in self._listeners:
+        for listener in (*self._listeners, *self._tls_listeners):
             listener.close()
         self._cleanup.close()
+
+
+def _certificate(settings: UpSettings) -> Certificate | None:
+    if not settings.tls_certificate:
+        return None
+    return Certificate(Path(settings.tls_certificate), Path(settings.tls_key) if settings.tls_key else None)
 
 
 def _is_relabelled(applied: Applied) -> bool:
