@@ -170,8 +170,7 @@ class Ingress(Model):
     def with_defaults(self) -> Ingress:
         """With everything said that Knative would fill in; a new object."""
         rules = [_complete_rule(rule) for rule in self.spec.rules]
-        spec = self.spec.model_copy(update={"http_option": self.spec.http_option or "Enabled", "rules": rules})
-        return self.model_copy(update={"spec": spec})
+        return self.model_copy(update={"spec": self.spec.model_copy(update={"rules": rules})})
 
 
 def _check_namespace(rule: Rule, namespace: str, *place: str | int) -> None:

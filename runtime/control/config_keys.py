@@ -6,17 +6,20 @@ what is wrong in it. An older spelling of a key counts where the newer one is no
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from upwell.autoscaler.quantities import parse_int32, parse_seconds
-from upwell.functions.api.core import is_dns_subdomain
 from upwell.runtime.control.gc import RetentionSettings
 from upwell.runtime.control.kingress import DOMAIN_VALUES, HTTP_OPTIONS, TAG_VALUES
 from upwell.runtime.control.templates import Template, Values
 
 Table = Mapping[str, tuple[str, Callable[[str], Any]]]
 """By key, the field that it sets and what reads its text; that raises ValueError."""
+
+
+_HOST: Final = re.compile(r"[a-z0-9.-]+")
 
 
 class Reading(NamedTuple):
@@ -51,7 +54,8 @@ def _template(values: Values) -> Callable[[str], Template]:
     def read(text: str) -> Template:
         template = Template.read(text, values)
         host = template.render(values)
-        if not is_dns_subdomain(host):
+        # Labels and annotations may be anything later, and are nothing here.
+        if not _HOST.fullmatch(host):
             raise ValueError(f"makes names such as {host[:64]!r}, which are none of DNS")
         return template
 
@@ -59,7 +63,8 @@ def _template(values: Values) -> Callable[[str], Template]:
 
 
 def _http_option(text: str) -> str:
-    if text and text.lower() not in HTTP_OPTIONS:
+    # Knative still takes the third and means the first by it.
+    if text.lower() not in ("", *HTTP_OPTIONS, "disabled"):
         raise ValueError("not Enabled or Redirected")
     return HTTP_OPTIONS.get(text.lower(), "Enabled")
 
@@ -95,12 +100,16 @@ _NETWORK: Final[Table] = {
     "default-external-scheme": ("external_scheme", _scheme),
 }
 _NETWORK_WITHOUT_EFFECT: Final = (
+    "certificate.class",
     "certificate-class",
     "namespace-wildcard-cert-selector",
+    "autoTLS",
     "auto-tls",
     "external-domain-tls",
     "cluster-local-domain-tls",
     "system-internal-tls",
+    "internal-encryption",
+    "autocreateClusterDomainClaims",
     "autocreate-cluster-domain-claims",
     "enable-mesh-pod-addressability",
     "mesh-compatibility-mode",

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+from upwell.functions.api.core import is_dns_subdomain
 from upwell.runtime.cluster.interface import Manifest
 from upwell.runtime.control.domains import CLUSTER_DOMAIN, Domains
 from upwell.runtime.control.resources import owner_reference
@@ -93,7 +94,7 @@ class HostNames(NamedTuple):
 
 
 def host_names(route: Manifest, tag: str, settings: IngressSettings) -> HostNames:
-    """The hosts of a Route, or of one of its tags."""
+    """The hosts of a Route, or of one of its tags. What a template makes that is no DNS name is left out."""
     metadata = route["metadata"]
     labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
     name: str = metadata["name"]
@@ -112,7 +113,8 @@ def host_names(route: Manifest, tag: str, settings: IngressSettings) -> HostName
         )
         for domain in settings.domains.of(labels)
     ]
-    return HostNames((local, f"{local}.svc", f"{local}.{CLUSTER_DOMAIN}"), tuple(dict.fromkeys(external)))
+    usable = dict.fromkeys(host for host in external if is_dns_subdomain(host))
+    return HostNames((local, f"{local}.svc", f"{local}.{CLUSTER_DOMAIN}"), tuple(usable))
 
 
 def url_of(hosts: HostNames, settings: IngressSettings, port: int) -> str:

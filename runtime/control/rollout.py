@@ -194,12 +194,18 @@ def step(previous: Rollout | None, wanted: Rollout, now: int, duration: float, *
 
 def _stepped(
     wanted: list[ConfigurationRollout], before: list[ConfigurationRollout], now: int
-) -> Iterable[ConfigurationRollout]:
+) -> list[ConfigurationRollout]:
     """The configurations of one tag: those known before go on from there, the others have their share at once."""
+    if not before:
+        # Knative notes but one of the configurations of a tag that is new, and the others with the next step.
+        return wanted[:1]
     known = {each.configuration: each for each in before}
-    for goal in wanted:
-        previous = known.get(goal.configuration)
-        yield goal if previous is None or goal.percent < 2 else _advanced(goal, previous, now)
+    return [
+        _advanced(goal, known[goal.configuration], now)
+        if goal.configuration in known and goal.percent > 1
+        else goal
+        for goal in wanted
+    ]
 
 
 def _advanced(goal: ConfigurationRollout, previous: ConfigurationRollout, now: int) -> ConfigurationRollout:

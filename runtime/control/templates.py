@@ -22,7 +22,8 @@ _COMMENT: Final = re.compile(r"/\*.*\*/", re.DOTALL)
 _ARGUMENTS: Final = {"index": 2, "ne": 2, "not": 1}
 """How many each of these takes; the others take two at least, or one."""
 _FUNCTIONS: Final = ("index", "eq", "ne", "and", "or", "not")
-_LONGEST: Final = 4096
+_LONGEST: Final = 1024
+"""Which bounds how deep one nests, too."""
 
 
 class _Field(NamedTuple):
@@ -64,11 +65,11 @@ class Template:
             raise ValueError(f"longer than {_LONGEST} characters")
         try:
             nodes, rest = _nodes(list(_parts(text)))
+            _check(nodes, values)
         except RecursionError:
             raise ValueError("nested too deeply") from None
         if rest:
             raise ValueError(f"{{{{{rest[0].action}}}}} without an if")
-        _check(nodes, values)
         return cls(text, nodes)
 
     def render(self, values: Values) -> str:
