@@ -1,0 +1,106 @@
+"""Manifests as the Istio objects that a cluster makes of them, without a cluster: pure.
+
+A Service is taken as it stands when it was just applied and is ready: its traffic goes to the revision of its
+template. The ConfigMaps among the manifests decide hosts and tags, as on the platform.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from upwell.functions.api.asm import ASMLocalRateLimiter
+from upwell.functions.api.core import ConfigMap
+from upwell.functions.api.names import revision_name
+from upwell.functions.api.networking import Ingress
+from upwell.functions.api.serving import Service
+from upwell.functions.errors import InvalidManifest
+from upwell.functions.manifest import Manifest as Written
+from upwell.runtime.cluster.interface import Manifest
+from upwell.runtime.control.config import (
+    CONFIG_NAMESPACE,
+    NETWORK,
+    ConfigLayers,
+    check_config_map,
+    platform_config,
+)
+from upwell.runtime.control.istio import IstioSettings, ingress_objects, shared_gateways
+from upwell.runtime.control.istio_limits import envoy_filter
+from upwell.runtime.control.kingress import IngressSettings, route_ingress
+from upwell.runtime.control.rollout import Assigned, wanted_rollout
+from upwell.runtime.control.service import service_route
+
+EXTERNAL_DOMAIN: Final = "example.com"
+"""Knative's own, where no `config-domain` says otherwise."""
+KINDS: Final = ("Service", "Ingress", "ASMLocalRateLimiter", "ConfigMap")
+_NO_UID: Final = ""
+
+
+def render_istio(manifests: Sequence[Written]) -> list[Manifest]:
+    """The Gateways that all share, if anything routes, and what stands for each manifest, in their order.
+
+    Raises InvalidManifest for the first manifest that is wrong or of another kind.
+    """
+    maps = _config_maps(manifests)
+    ingress_settings = platform_config(maps, _LAYERS).ingress
+    addressable = maps.get(NETWORK, {}).get("enable-mesh-pod-addressability", "").lower() == "true"
+    settings = IstioSettings(pod_addressability=addressable)
+    objects = [each for manifest in manifests for each in _objects(manifest, ingress_settings, settings)]
+    routes = any(each["kind"] == "VirtualService" for each in objects)
+    return [*shared_gateways(), *objects] if routes else objects
+
+
+_LAYERS: Final = ConfigLayers(domains=(EXTERNAL_DOMAIN,))
+
+
+def _config_maps(manifests: Sequence[Written]) -> dict[str, Mapping[str, str]]:
+    maps: dict[str, Mapping[str, str]] = {}
+    for manifest in manifests:
+        if manifest.kind == "ConfigMap":
+            data = manifest.parse(ConfigMap).data or {}
+            if manifest.namespace == CONFIG_NAMESPACE:
+                for key, fault in check_config_map(manifest.name, data, _LAYERS).faults.items():
+                    raise InvalidManifest(fault, where=manifest.where(("data", key)))
+                maps[manifest.name] = data
+    return maps
+
+
+def _objects(manifest: Written, ingress_settings: IngressSettings, settings: IstioSettings) -> Iterator[Manifest]:
+    match manifest.kind:
+        case "Service":
+            service = manifest.parse(Service).to_manifest()
+            yield from ingress_objects(service_ingress(service, ingress_settings), settings)
+        case "Ingress":
+            yield from ingress_objects(manifest.parse(Ingress).to_manifest(), settings)
+        case "ASMLocalRateLimiter":
+            lifted, _ = ASMLocalRateLimiter.lift(manifest.data)
+            moved = Written(lifted, manifest.source, manifest.lines)
+            yield envoy_filter(moved.parse(ASMLocalRateLimiter))
+        case "ConfigMap":
+            return
+        case _:
+            hint = f"Rendered are: {', '.join(KINDS)}."
+            raise InvalidManifest(f"{manifest.kind} is not rendered", where=manifest.where(("kind",)), hint=hint)
+
+
+def service_ingress(service: Manifest, settings: IngressSettings) -> Manifest:
+    """The Ingress of a Service whose traffic is assigned to revisions that are all ready."""
+    metadata = service["metadata"]
+    route = service_route({**service, "metadata": {**metadata, "uid": metadata.get("uid") or _NO_UID}})
+    traffic = [_assigned(service, target) for target in route["spec"]["traffic"]]
+    route["metadata"] |= {"uid": _NO_UID}
+    ingress = route_ingress(route, traffic, settings, wanted_rollout(traffic))
+    # Its owner was never stored.
+    stored = {key: value for key, value in ingress["metadata"].items() if key != "ownerReferences"}
+    return {**ingress, "metadata": stored}
+
+
+def _assigned(service: Manifest, target: Mapping[str, Any]) -> Assigned:
+    metadata, template = service["metadata"], service["spec"]["template"]
+    latest = (template.get("metadata") or {}).get("name")
+    latest = latest or revision_name(metadata["name"], metadata.get("generation") or 1)
+    name = target.get("revisionName")
+    ports = [port for each in template["spec"]["containers"] for port in each.get("ports") or []]
+    port = 81 if any(each.get("name") in ("h2c", "http2") for each in ports) else 80
+    share, tag = target.get("percent") or 0, target.get("tag") or ""
+    return Assigned(name or latest, metadata["name"], share, name is None, tag, port)
