@@ -19,9 +19,7 @@ from upwell.runtime.control.templates import Template
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"
 LAYERS = ConfigLayers(("example.com",))
-INGRESSES: list[dict[str, Any]] = json.loads(gzip.decompress((GOLDEN / "routes.json.gz").read_bytes()))[
-    "ingresses"
-]
+RECORDED: dict[str, Any] = json.loads(gzip.decompress((GOLDEN / "routes.json.gz").read_bytes()))
 
 
 def route(
