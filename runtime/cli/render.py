@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import click
 import yaml
 
@@ -19,12 +21,11 @@ Exit codes: 0 printed; 2 a manifest is wrong and nothing was printed.
 """
 
 
-@click.group()
-def render() -> None:
-    """Print what a cluster's mesh would be told for manifests."""
+RENDERERS: Final = {"istio": render_istio}
 
 
-@render.command(epilog=EXAMPLES)
+@click.command(epilog=EXAMPLES)
+@click.argument("mesh", type=click.Choice(list(RENDERERS)))
 @click.option(
     "--file",
     "-f",
@@ -37,9 +38,14 @@ def render() -> None:
 )
 @click.option("--recursive", "-R", is_flag=True, help="Read the subdirectories of a directory too.")
 @namespace_option
-def istio(files: tuple[str, ...], recursive: bool, namespace: str | None) -> None:
-    """Print the VirtualServices, Gateways, DestinationRules and EnvoyFilters of a cluster with Istio."""
-    objects = render_istio(read_manifests(files, recursive=recursive, namespace=namespace))
+def render(mesh: str, files: tuple[str, ...], recursive: bool, namespace: str | None) -> None:
+    """Print what a cluster's mesh would be told for manifests.
+
+    For istio: the VirtualServices, Gateways and DestinationRules of Services and Ingresses, as Knative's net-istio
+    writes them, and the EnvoyFilters of ASMLocalRateLimiters. A Service is taken as it is once it is ready.
+    """
+    renderer = RENDERERS[mesh]
+    objects = renderer(read_manifests(files, recursive=recursive, namespace=namespace))
     click.echo(yaml.dump_all(objects, Dumper=_Dumper, sort_keys=False, width=120), nl=False)
 
 

@@ -1,9 +1,9 @@
 """An ASMLocalRateLimiter as the EnvoyFilter that a mesh makes of it: Envoy's local rate limit filter.
 
 The filter stands before the router of every listener, without a limit of its own, and each config gives its limit
-to the virtual hosts (or the route) that it means. Overrides become descriptors, which Envoy (from 1.31) finds by
-the filter's own `rate_limits`. Envoy's filter has no body of its own for a refusal: one is put in by the connection
-manager's local reply, for refusals of that host.
+to the virtual hosts (or the route) that it means. Overrides become descriptors, which Envoy (from 1.31) finds
+by the filter's own `rate_limits`. Envoy's filter has no body of its own for a refusal: one is put in by the
+connection manager's local reply, for refusals of that host.
 """
 
 from __future__ import annotations
