@@ -52,6 +52,7 @@ SUBCOMMANDS: Final[Mapping[str, Subcommand]] = {
     "logs": Subcommand("logs", "Print what a service printed."),
     "invoke": Subcommand("invoke", "Send a request or an event to a service and print the answer."),
     "simulate": Subcommand("simulate", "Try the autoscaler and its settings on recorded or made-up traffic."),
+    "render": Subcommand("render", "Print what a cluster's mesh would be told for manifests."),
     "delete": Subcommand("delete", "Remove objects and what belongs to them."),
     "queue-proxy": Subcommand(
         "queue_proxy",
