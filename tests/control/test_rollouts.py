@@ -57,7 +57,7 @@ class Route:
 
     def look(self, traffic: list[Assigned], *, became_ready: bool = False) -> Stepped:
         previous = Rollout.from_json(self.state.to_json())
-        assert previous == self.state, "the annotation holds the whole state"
+        assert previous in (self.state, None), "the annotation holds the whole state, or contradicts itself"
         found = step(previous, wanted_rollout(traffic), self.now, self.duration, became_ready=became_ready)
         self.state = found.rollout
         self.seen.append(self.state)
@@ -158,6 +158,20 @@ def test_percent_that_is_raised_goes_to_the_latest_and_lowered_is_taken_from_the
     assert shares(route.look([latest(2, 70), pinned(9, 30)]).rollout) == [("1", 44), ("2", 26)]
     assert shares(route.look([latest(2, 50), pinned(9, 50)]).rollout) == [("1", 24), ("2", 26)]
     assert shares(route.look([latest(2, 10), pinned(9, 90)]).rollout) == [("2", 10)]
+
+
+def test_percent_that_falls_below_the_size_of_a_step_ends_the_rollout_with_the_next_look() -> None:
+    route = Route([latest(1)], duration=4)
+    route.roll_out([latest(2)], steps=1)
+    assert shares(route.state) == [("1", 66), ("2", 34)]
+    lowered = [latest(2, 30), pinned(9, 70)]
+    assert shares(route.look([latest(2, 50), pinned(9, 50)]).rollout) == [("1", 16), ("2", 34)]
+    assert shares(route.look(lowered).rollout) == [("2", 30)]
+    again = Route([latest(1)], duration=4)
+    again.roll_out([latest(2)], steps=0)
+    assert shares(again.look(lowered).rollout) == [("1", 29), ("2", 1)]
+    assert Rollout.from_json(again.state.to_json()) is None
+    assert again.look(lowered) == Stepped(wanted_rollout(lowered), None)
 
 
 @pytest.mark.parametrize("percent", [0, 1])
