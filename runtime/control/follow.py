@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from upwell.functions.api.serving import Defaults
@@ -39,8 +39,8 @@ class ProgrammedGateway(Protocol):
         """All routes as they are now."""
         ...
 
-    def set_revision(self, revision: str, limits: RevisionLimits) -> None:
-        """A revision is new or its limits changed."""
+    def set_revision(self, revision: str, limits: RevisionLimits, labels: Mapping[str, str]) -> None:
+        """A revision is new, or its limits or labels changed."""
         ...
 
     def remove_revision(self, revision: str) -> None:
@@ -136,7 +136,8 @@ class Follower:
         else:
             self._revisions.add(key)
             self._autoscaler.set_revision(revision, manifest)
-            self._gateway.set_revision(revision, _limits(manifest, self._burst_threshold(manifest)))
+            limits = _limits(manifest, self._burst_threshold(manifest))
+            self._gateway.set_revision(revision, limits, manifest["metadata"].get("labels") or {})
 
     def _ingress_changed(self, key: ObjectKey, manifest: Manifest | None) -> None:
         if manifest is None:

@@ -87,7 +87,7 @@ class JsonAccessLog:
             call.exchange,
             status,
             seconds,
-            f'"revision":"{call.target.revision}","replica":"{replica}","wait_ms":{waited * 1000:.2f},'
+            f'"revision":"{call.path.target.revision}","replica":"{replica}","wait_ms":{waited * 1000:.2f},'
             f'"cold":{"true" if call.cold else "false"},"reason":"{call.reason}","flag":"{call.flag}"{policy}',
         )
 
@@ -135,7 +135,7 @@ class TerminalAccessLog:
     def call(self, call: Call, status: int, seconds: float) -> None:
         """Method, path, status, time, and what is worth telling besides."""
         cold = " (from zero)" if call.cold else ""
-        note = call.reason or f"{call.target.revision}{cold}"
+        note = call.reason or f"{call.path.target.revision}{cold}"
         self._write(call.exchange, status, seconds, f"{note}  {call.policy}" if call.policy else note)
 
     def refused(self, exchange: Exchange, status: int, reason: str, seconds: float) -> None:

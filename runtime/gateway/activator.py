@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from upwell.runtime.cluster.interface import Replica
 from upwell.runtime.http.upstream import UpstreamPool
+from upwell.runtime.mesh.policy import Refusal
 
 if TYPE_CHECKING:
     from upwell.runtime.gateway.call import Call
@@ -34,8 +35,6 @@ class Rejection(enum.Enum):
     QUEUE_FULL = "queue_full"
     START_FAILED = "start_failed"
     NO_REVISION = "no_revision"
-    UNHEALTHY = "no_healthy_replica"
-    OVERFLOW = "connection_pool_overflow"
     DEADLINE = "deadline"
 
 
@@ -105,7 +104,7 @@ class Balancer(Protocol):
 
     def pick(
         self, backends: Sequence[Backend], concurrency: int, rotation: int, call: Call
-    ) -> Backend | Rejection | None:
+    ) -> Backend | Refusal | None:
         """The backend for `call`, None while no slot is free, or why there will be none."""
         ...
 
@@ -170,7 +169,7 @@ class Activator:
             f"{len(self.backends)} backends>"
         )
 
-    def admit(self, call: Call, now: float) -> Backend | Rejection | None:
+    def admit(self, call: Call, now: float) -> Backend | Rejection | Refusal | None:
         """A slot taken for `call`, a reason to refuse it, or None once it waits in the queue.
 
         `now` is Unix time: after a failed start, requests are refused until the next attempt is due.
@@ -186,7 +185,7 @@ class Activator:
         self.waiting.append(call)
         return None
 
-    def next_ready(self) -> tuple[Call, Backend | Rejection] | None:
+    def next_ready(self) -> tuple[Call, Backend | Refusal] | None:
         """The next waiting call with a slot taken for it, or with the reason why it will get none; None when
         nothing waits or nothing is free."""
         if not self.waiting:
@@ -196,6 +195,11 @@ class Activator:
         if taken is None:
             return None
         return self.waiting.popleft(), taken
+
+    def spare(self, call: Call) -> Backend | None:
+        """A slot that nobody waits for, taken for a copy of `call`; None when there is none."""
+        taken = None if self.waiting else self._take(call)
+        return taken if isinstance(taken, Backend) else None
 
     def order(self, waiting: WaitingCalls) -> None:
         """Serve those that wait in the order of `waiting` from now on; none of them is lost."""
@@ -232,13 +236,13 @@ class Activator:
         """Counts of this moment."""
         return ActivatorStatistics(len(self.waiting), self.in_flight, len(self.backends))
 
-    def _take(self, call: Call) -> Backend | Rejection | None:
-        taken: Backend | Rejection | None
+    def _take(self, call: Call) -> Backend | Refusal | None:
+        taken: Backend | Refusal | None
         if self.balancer is None:
             taken = pick(self.backends, self.limits.container_concurrency, self._rotation)
         else:
             taken = self.balancer.pick(self.backends, self.limits.container_concurrency, self._rotation, call)
-        if taken is not None and not isinstance(taken, Rejection):
+        if isinstance(taken, Backend):
             self._rotation += 1
             taken.in_flight += 1
             self.in_flight += 1

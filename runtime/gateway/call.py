@@ -19,41 +19,26 @@ activator, all on one loop.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from upwell.runtime.gateway.activator import Backend, Rejection
+from upwell.runtime.gateway.forwarded import ClientOrigin, dropped_fields
 from upwell.runtime.gateway.metrics import CLIENT_CLOSED
+from upwell.runtime.gateway.routes import PathRule, RouteTarget, VirtualHost
 from upwell.runtime.http.exchange import Exchange
-from upwell.runtime.http.forward import Forwarding, Outcome, OutcomeKind, forward
+from upwell.runtime.http.forward import Changes, Forwarding, Outcome, OutcomeKind, forward
 from upwell.runtime.http.messages import Headers
-from upwell.runtime.mesh.policy import Cause
+from upwell.runtime.mesh.policy import Cause, Refusal
+from upwell.runtime.mesh.request import PolicyRequest
 from upwell.runtime.timers import Timer
 
 if TYPE_CHECKING:
     from upwell.runtime.gateway.gateway import Gateway, RevisionEntry
-    from upwell.runtime.gateway.routes import RouteTarget
 
 IDEMPOTENT: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
 """RFC 9110, 9.2.2: may be sent again when a reused connection breaks before any byte of an answer."""
 
-# From outside they would let a client speak as the platform.
-INTERNAL_HEADERS: Final = frozenset(
-    {
-        b"k-proxy-request",
-        b"k-original-host",
-        b"k-network-probe",
-        b"k-network-hash",
-        b"k-passthrough-lb",
-        b"knative-serving-revision",
-        b"knative-serving-namespace",
-        b"knative-serving-tag",
-        b"knative-serving-default-route",
-        b"forwarded",
-        b"x-forwarded-for",
-        b"x-forwarded-host",
-        b"x-forwarded-proto",
-    }
-)
 PROXIED: Final = (b"k-proxy-request", b"activator")
 """Tells the replica that this gateway accounts for the request."""
 DEADLINE: Final = b"x-request-deadline"
@@ -62,11 +47,6 @@ _REFUSALS: Final = {
     Rejection.QUEUE_FULL: ("UO", "pending request queue full\n"),
     Rejection.START_FAILED: ("UF", "no replica of the function could start\n"),
     Rejection.NO_REVISION: ("NC", "the revision was deleted\n"),
-    Rejection.UNHEALTHY: ("UH", "no healthy upstream\n"),
-    Rejection.OVERFLOW: (
-        "UO",
-        "upstream connect error or disconnect/reset before headers. reset reason: overflow",
-    ),
     Rejection.DEADLINE: ("DT", "the deadline passes before a replica could answer\n"),
 }
 """Envoy's response flag of each, for the access log, and what the client is told."""
@@ -77,6 +57,15 @@ _FLAGS: Final = {
     OutcomeKind.BAD_RESPONSE: "UPE",
 }
 _PLAIN: Final = (b"content-type", b"text/plain; charset=utf-8")
+
+
+class RequestPath(NamedTuple):
+    """How a request was routed."""
+
+    vhost: VirtualHost
+    rule: PathRule
+    target: RouteTarget
+    origin: ClientOrigin
 
 
 class Call:
@@ -94,18 +83,23 @@ class Call:
         "flag",
         "forwarding",
         "gateway",
+        "path",
         "reason",
         "refused",
         "replica_name",
         "retried",
-        "target",
         "timer",
     )
 
-    def __init__(self, gateway: Gateway, entry: RevisionEntry, target: RouteTarget, exchange: Exchange) -> None:
+    policy_request: PolicyRequest | None = None
+    """What policies read of it, where any has a say."""
+    tried: Collection[str] = ()
+    """Replicas that another is to be preferred to."""
+
+    def __init__(self, gateway: Gateway, entry: RevisionEntry, path: RequestPath, exchange: Exchange) -> None:
         self.gateway = gateway
         self.entry = entry
-        self.target = target
+        self.path = path
         self.exchange = exchange
         self.backend: Backend | None = None
         self.forwarding: Forwarding | None = None
@@ -151,8 +145,10 @@ class Call:
             self.dispatch(admitted)
         elif admitted is None:
             self._wait()
-        else:
+        elif isinstance(admitted, Rejection):
             self.refuse(admitted)
+        else:
+            self.refuse_by(admitted)
         if entry.stats.in_flight > entry.poke_above:
             self.gateway.poke(entry)
 
@@ -188,14 +184,18 @@ class Call:
         self._send(backend)
 
     def _send(self, backend: Backend) -> None:
-        exchange = self.exchange
-        added = [
-            *self.target.headers,
-            PROXIED,
-            (b"x-forwarded-for", self._forwarded_for()),
-            (b"x-forwarded-proto", exchange.scheme.encode()),
-        ]
-        self.forwarding = forward(exchange, backend.pool, add=added, drop=INTERNAL_HEADERS, observer=self)
+        add, drop, target, host = self.outgoing()
+        self.forwarding = forward(
+            self.exchange, backend.pool, add=add, drop=drop, observer=self, target=target, host=host
+        )
+
+    def outgoing(self) -> Changes:
+        """What the replica gets otherwise than the client sent it."""
+        path, exchange = self.path, self.exchange
+        host = path.rule.rewrite_host
+        told = self.gateway.forwarded.fields(exchange, path.origin, host)
+        drop = dropped_fields(exchange.request, path.target, keeps_tag=path.vhost.keeps_tag)
+        return Changes([*path.target.headers, PROXIED, *told], drop, None, host)
 
     def response_head(self, status: int, headers: Headers) -> None:
         """Tell a caller who waited for a replica what the time went into."""
@@ -223,12 +223,13 @@ class Call:
                 self.retried = True
                 self._again()
             else:
-                self._failed(kind)
+                self._failed(outcome)
         else:
-            self._failed(kind)
+            self._failed(outcome)
 
-    def _failed(self, kind: OutcomeKind) -> None:
+    def _failed(self, outcome: Outcome) -> None:
         """No replica answers this request any more, or none to its end."""
+        kind = outcome.kind
         self.flag = _FLAGS[kind]
         if self.exchange.responded:
             self._finish(self.exchange.status, kind.name.lower())
@@ -250,6 +251,23 @@ class Call:
         if rejection is Rejection.START_FAILED:
             seconds = self.entry.activator.retry_at - self.gateway.clock.now()
         self._refuse(rejection, seconds)
+
+    def refuse_by(self, refusal: Refusal) -> None:
+        """Answer a call that is not (any more) in the queue, as a policy says."""
+        self.refused = (refusal.policy, refusal.cause)
+        self.flag = refusal.flag
+        headers = self.gateway.signed(self._answer_headers(refusal.headers), refusal.policy)
+        self.exchange.respond(refusal.status, headers, refusal.body)
+        self._finish(refusal.status, refusal.cause.value)
+
+    def _answer_headers(self, headers: Headers) -> Headers:
+        """What an answer that no replica gave has besides."""
+        return headers
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it is in the queue."""
+        return self.backend is None and self.timer is not None
 
     def _refuse(self, rejection: Rejection, seconds: float) -> None:
         self.flag, text = _REFUSALS[rejection]
@@ -322,9 +340,6 @@ class Call:
             activator.release(backend)
             if activator.waiting:
                 self.gateway.serve_waiting(activator)
-
-    def _forwarded_for(self) -> bytes:
-        return self.exchange.client.encode()
 
     def _server_timing(self) -> str:
         waited = (self.dispatched_at - self.exchange.received_at) * 1000

@@ -138,6 +138,12 @@ class ForwardedFields:
         return chain[0] if chain else ""
 
 
+def complete_answer(exchange: Exchange, headers: Headers) -> None:
+    """Add to an answer what whoever passes it on has to: the time, if it lacks it (RFC 9110 6.6.1)."""
+    if b"date" not in dict(headers):
+        headers.append((b"date", exchange.date()))
+
+
 def dropped_fields(request: RequestHead, target: RouteTarget, *, keeps_tag: bool = False) -> frozenset[bytes]:
     """Names of the fields that a client may not say to a function, and of those that the route sets.
 

@@ -10,22 +10,29 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from upwell.autoscaler.stats import ReportBatch, RequestStats
+from upwell.functions.api.policies import PolicyResource
 from upwell.runtime.clock import Clock
 from upwell.runtime.cluster.interface import Exit, Replica, ReplicaState, StartFailure
 from upwell.runtime.gateway.access_log import AccessLog
 from upwell.runtime.gateway.activator import Activator, Backend, Rejection, RevisionLimits
-from upwell.runtime.gateway.call import Call
-from upwell.runtime.gateway.metrics import CallCounters
+from upwell.runtime.gateway.call import Call, RequestPath
+from upwell.runtime.gateway.forwarded import ForwardedFields
+from upwell.runtime.gateway.metrics import CLIENT_CLOSED, CallCounters
+from upwell.runtime.gateway.policing import Policing
 from upwell.runtime.gateway.prediction import Forecast, Pace
-from upwell.runtime.gateway.routes import RouteTable
+from upwell.runtime.gateway.routes import PathRule, RouteTable, VirtualHost
 from upwell.runtime.gateway.settings import GatewaySettings
 from upwell.runtime.http.exchange import Exchange
+from upwell.runtime.http.messages import Headers
 from upwell.runtime.http.settings import HttpSettings
 from upwell.runtime.http.upstream import UpstreamPool
-from upwell.runtime.timers import TimerWheel
+from upwell.runtime.mesh.chain import NOTHING
+from upwell.runtime.mesh.settings import MeshSettings
+from upwell.runtime.timers import Timer, TimerWheel
 
 _log = logging.getLogger("upwell.gateway")
 
@@ -57,13 +64,31 @@ class ReplicaSource(Protocol):
 class RevisionEntry:
     """All that the gateway keeps of one revision."""
 
-    __slots__ = ("activator", "counters", "pace", "poke_above", "reporting", "stats")
+    __slots__ = (
+        "activator",
+        "chain",
+        "counters",
+        "labels",
+        "pace",
+        "poke_above",
+        "reporting",
+        "retries",
+        "stats",
+        "sweep",
+    )
 
     def __init__(self, activator: Activator, stats: RequestStats) -> None:
         self.activator = activator
         self.stats = stats
         self.counters = CallCounters()
         self.pace = Pace()
+        self.chain = NOTHING
+        """The policies between the choice of the revision and that of a replica."""
+        self.labels: Mapping[str, str] = {}
+        self.retries = 0
+        """Attempts under way, or waited for, that are not their request's first."""
+        self.sweep: Timer | None = None
+        """Until replicas that are out are looked at again."""
         self.poke_above = 0
         self.reporting = False
 
@@ -90,6 +115,8 @@ class Gateway:
         http: HttpSettings,
         cluster: ReplicaSource,
         settings: GatewaySettings,
+        mesh: MeshSettings = MeshSettings(),
+        forwarded: ForwardedFields | None = None,
     ) -> None:
         self.clock = clock
         self.settings = settings
@@ -105,6 +132,8 @@ class Gateway:
         self._reporting: dict[str, RevisionEntry] = {}
         self._batches = 0
         self._pools: dict[str, UpstreamPool] = {}
+        self.forwarded = forwarded or ForwardedFields()
+        self.policing = Policing(self, mesh)
 
     def __repr__(self) -> str:
         waiting = sum(len(entry.activator.waiting) for entry in self.revisions.values())
@@ -116,20 +145,36 @@ class Gateway:
         """Route a request whose head has been read."""
         request = exchange.request
         vhost = self.routes.find(request.host)
-        if vhost is None:
-            self._refuse(exchange, 404, "no_route", f"no function answers to the host {_shown(request.host)}\n")
+        origin = self.forwarded.client_of(exchange)
+        if vhost is None or not self.forwarded.answers(vhost, origin):
+            self.refuse(exchange, 404, "no_route", f"no function answers to the host {_shown(request.host)}\n")
+            return
+        elsewhere = self.forwarded.redirect(vhost, request, origin) if vhost.redirects else None
+        if elsewhere is not None:
+            self.refuse(exchange, 301, "redirected", "", [(b"location", elsewhere)])
+            return
+        acting = self.policing.acting(vhost)
+        if acting is not None:
+            self.policing.enter(exchange, vhost, acting, origin)
             return
         rule = vhost.only or vhost.find(request)
         if rule is None:
-            self._refuse(exchange, 404, "no_path", f"no path of {vhost.name} fits\n")
+            self.refuse_unrouted(exchange, vhost, rule)
             return
         targets = rule.targets
         target = targets[0] if len(targets) == 1 else rule.pick(random.random() * 100)
         entry = self.revisions.get(target.revision) if target is not None else None
         if target is None or entry is None:
-            self._refuse(exchange, 503, "no_revision", f"no revision of {vhost.name} is ready\n")
+            self.refuse_unrouted(exchange, vhost, rule)
             return
-        Call(self, entry, target, exchange).start()
+        Call(self, entry, RequestPath(vhost, rule, target, origin), exchange).start()
+
+    def refuse_unrouted(self, exchange: Exchange, vhost: VirtualHost, rule: PathRule | None) -> None:
+        """Answer for a virtual host without a path for the request, or without a revision that is ready."""
+        if rule is None:
+            self.refuse(exchange, 404, "no_path", f"no path of {vhost.name} fits\n")
+        else:
+            self.refuse(exchange, 503, "no_revision", f"no revision of {vhost.name} is ready\n")
 
     def begin(self, entry: RevisionEntry) -> None:
         """A request for this revision has arrived."""
@@ -154,14 +199,24 @@ class Gateway:
         entry.counters.add(status, seconds, call.reason, cold=call.cold, refused=call.refused)
         self.access_log.call(call, status, seconds)
 
-    def _refuse(self, exchange: Exchange, status: int, reason: str, text: str) -> None:
+    def refuse(
+        self, exchange: Exchange, status: int, reason: str, text: str, headers: Sequence[tuple[bytes, bytes]] = ()
+    ) -> None:
+        """Answer a request that no revision gets."""
+        own = [(b"content-type", b"text/plain; charset=utf-8"), (b"x-upwell-rejected-by", reason.encode())]
+        exchange.respond(status, [*own, *headers], text.encode())
+        self.left_unrouted(exchange, status, reason)
+
+    def left_unrouted(self, exchange: Exchange, status: int = CLIENT_CLOSED, reason: str = "client_gone") -> None:
+        """Count and log a request that no revision got."""
         self.unrouted += 1
-        headers = [
-            (b"content-type", b"text/plain; charset=utf-8"),
-            (b"x-upwell-rejected-by", reason.encode()),
-        ]
-        exchange.respond(status, headers, text.encode())
         self.access_log.refused(exchange, status, reason, self.clock.monotonic() - exchange.received_at)
+
+    def signed(self, headers: Headers, policy: str) -> Headers:
+        """The fields of a policy's answer, with the policy's name where callers may know it."""
+        if not self.policing.settings.name_policies:
+            return headers
+        return [*headers, (b"x-upwell-rejected-by", policy.encode("latin-1", "replace"))]
 
     def unreadable(self, client: str, status: int, reason: str) -> None:
         """The server refused what was no request: count it and log it."""
@@ -181,10 +236,10 @@ class Gateway:
         """Send waiting calls to replicas for as long as slots are free."""
         while (ready := activator.next_ready()) is not None:
             call, taken = ready
-            if isinstance(taken, Rejection):
-                call.refuse(taken)
-            else:
+            if isinstance(taken, Backend):
                 call.dispatch(taken)
+            else:
+                call.refuse_by(taken)
 
     def forecast(self, entry: RevisionEntry) -> Forecast | None:
         """When a request that has just been held will be sent on; None where nothing tells."""
@@ -220,9 +275,14 @@ class Gateway:
     def set_routes(self, routes: RouteTable) -> None:
         """Use these routes from the next request on."""
         self.routes = routes
+        self.policing.routes_changed()
 
-    def set_revision(self, revision: str, limits: RevisionLimits) -> None:
-        """Serve this revision from now on, or under these limits."""
+    def set_policies(self, resources: Iterable[PolicyResource]) -> None:
+        """Put these policies in force, in the place of all that were, from the next request on."""
+        self.policing.replace(resources)
+
+    def set_revision(self, revision: str, limits: RevisionLimits, labels: Mapping[str, str]) -> None:
+        """Serve this revision, whose object has `labels`, from now on, or under these limits."""
         entry = self.revisions.get(revision)
         if entry is None:
             stats = RequestStats(self.clock.now())
@@ -231,13 +291,19 @@ class Gateway:
                 self.replica_changed(replica)
         entry.activator.limits = limits
         entry.reset_poke()
+        if entry.labels != labels or not entry.labels:
+            entry.labels = labels
+            self.policing.revision_changed(revision, entry)
 
     def remove_revision(self, revision: str) -> None:
         """Forget a revision; calls that still wait for it are answered."""
         entry = self.revisions.pop(revision, None)
         self._reporting.pop(revision, None)
         if entry is not None:
+            if entry.sweep is not None:
+                entry.sweep.cancel()
             self._refuse_waiting(entry, Rejection.NO_REVISION)
+            self.policing.revision_removed(revision)
 
     # Told by the cluster
 
@@ -281,6 +347,8 @@ class Gateway:
             removed = entry.activator.remove(replica) is not None
             if removed:
                 entry.reset_poke()
+                if entry.chain.balancing is not None:
+                    entry.chain.balancing.forget(replica.name)
             if entry.activator.waiting and (removed or not entry.activator.backends):
                 self.poke(entry)
         pool = self._pools.get(replica.name)

@@ -2,7 +2,8 @@
 
 A request's labels as a whole (`PolicyRequest.labels`) cost more than all the rest of a policy, while a condition
 mostly reads one header. So each label gets a reader that looks only where it may stand, and falls back to the
-whole where that is open: with W3C baggage, whose members are labels of any name, or with events in the body.
+whole where that is open: with W3C baggage, whose members are labels of any name, with events in the body, or with
+a header that stands twice.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ ReadLabel = Callable[[PolicyRequest], str | None]
 Condition = Callable[[PolicyRequest], bool]
 
 _HEADER: Final = "http.request.header."
+_NO_NAMES: Final[frozenset[bytes]] = frozenset()
 _MOST_SPELLINGS: Final = 8
 """Of a header's name, in which `_` may have been `-`: more are not tried one by one."""
 
@@ -33,19 +35,21 @@ def read_label(label: str) -> ReadLabel:
         return lambda request: request.labels.get(label)
     separators = product("-_", repeat=len(parts) - 1)
     names = ["".join(part + mark for part, mark in zip(parts, (*marks, ""), strict=True)) for marks in separators]
-    spellings = [(name, name.encode()) for name in names]
+    spellings = [name.encode() for name in names]
 
     def read(request: PolicyRequest) -> str | None:
-        header = request.head.header
-        if request.events or header(b"baggage") is not None:
+        head = request.head
+        header = head.header
+        if request.events or header(b"baggage") is not None or not head.plain(_NO_NAMES):
             return request.labels.get(label)
         found = None
-        for name, encoded in spellings:
-            if header(encoded) is not None:
+        for spelling in spellings:
+            value = header(spelling)
+            if value is not None:
                 if found is not None:
                     return request.labels.get(label)
-                found = name
-        return None if found is None else request.values(found)[0]
+                found = value
+        return None if found is None else found.decode("latin-1")
 
     return read
 

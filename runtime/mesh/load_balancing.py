@@ -250,6 +250,11 @@ class Balancing:
         """Seconds between calls of `sweep`; None when there is nothing to sweep."""
         return None if self._detector is None else self._detector.rule.interval
 
+    @property
+    def has_outliers(self) -> bool:
+        """Whether sweeps have something to do."""
+        return self._detector is not None and not self._detector.is_idle
+
     def sweep(self, now: float) -> list[str]:
         """The replicas that are back from now on: waiting requests may be tried again."""
         back = self._detector.sweep(now) if self._detector else []

@@ -241,6 +241,11 @@ class OutlierDetector:
         if detector is Detector.GATEWAY_ERRORS:
             monitor.gateway_errors = 0
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether a sweep would find nothing to do: no replica is out, or has been lately."""
+        return not self.ejected and not any(monitor.multiplier for monitor in self._monitors.values())
+
     def sweep(self, now: float) -> list[str]:
         """Once an interval: the replicas that are back, and multipliers of those that stayed well one lower."""
         due = now + _TIMER_SECONDS

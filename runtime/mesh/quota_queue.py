@@ -16,7 +16,7 @@ import enum
 import math
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
-from typing import Final
+from typing import Final, NamedTuple
 
 from upwell.runtime.mesh.fair_queue import FairQueue, Taken, Workload
 from upwell.runtime.mesh.quota_bucket import QuotaBucket
@@ -52,8 +52,7 @@ class QuotaRequest:
         return f"<{type(self).__name__} of {self.workload.name}, {self.workload.cost:g} tokens>"
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What became of a request at a time."""
 
     request: QuotaRequest
@@ -108,18 +107,26 @@ class QuotaQueue:
 
     def offer(self, request: QuotaRequest, now: float) -> Decision | None:
         """The decision for a new request; None while it waits."""
-        cost = request.workload.cost
-        is_open = bool(self)
-        if cost <= 0 or (not is_open and self._bucket.take(cost, now)):
+        if self.passes(request.workload.cost, now):
             return Decision(request, Outcome.AT_ONCE, now)
+        return self.enter(request, now)
+
+    def passes(self, cost: float, now: float) -> bool:
+        """Take tokens for a new request if it need not wait for them; otherwise nothing changes."""
+        return cost <= 0 or (self._serving is None and not self._queue and self._bucket.take(cost, now))
+
+    def enter(self, request: QuotaRequest, now: float) -> Decision | None:
+        """Let a request wait that does not pass: None, or why it may not."""
         if request.deadline <= now:
             return Decision(request, Outcome.NO_TIME, now)
         if self._room.waiting >= self._room.most:
             return Decision(request, Outcome.FULL, now)
-        if is_open:
-            self._enter(request)
+        if self:
+            self._push(request)
+            self._entries += 1
+            heappush(self._deadlines, (request.deadline, self._entries, request))
             return None
-        ready_at = self._bucket.draw(cost, now, request.deadline)
+        ready_at = self._bucket.draw(request.workload.cost, now, request.deadline)
         if ready_at is None:
             return Decision(request, Outcome.NO_TIME, now)
         self._push(request)
@@ -197,11 +204,6 @@ class QuotaQueue:
         self._room.waiting -= 1
         decisions.append(Decision(request, outcome, at))
         self._tidy()
-
-    def _enter(self, request: QuotaRequest) -> None:
-        self._push(request)
-        self._entries += 1
-        heappush(self._deadlines, (request.deadline, self._entries, request))
 
     def _push(self, request: QuotaRequest) -> None:
         workload = request.workload

@@ -133,19 +133,19 @@ class _Quota:
             return None
         workload, queue_timeout = self.workloads.sort(request)
         counters = self.counters.get(workload.name) or self.counters_of(workload.name)
-        counters.incoming_tokens += workload.cost
-        deadline = self._deadline(request, queue_timeout, now)
-        waiting = _Waiting(self, lane, workload, deadline, now)
-        decision = lane.queue.offer(waiting, now)
-        if decision is None:
-            counters.waiting += 1
-            self._arm(lane, now)
-            return waiting
-        if decision.admits:
-            counters.accepted_tokens += workload.cost
+        cost = workload.cost
+        counters.incoming_tokens += cost
+        if lane.queue.passes(cost, now):
+            counters.accepted_tokens += cost
             counters.passed += 1
             return None
-        return self._refuse(decision, counters)
+        waiting = _Waiting(self, lane, workload, self._deadline(request, queue_timeout, now), now)
+        decision = lane.queue.enter(waiting, now)
+        if decision is not None:
+            return self._refuse(decision, counters)
+        counters.waiting += 1
+        self._arm(lane, now)
+        return waiting
 
     def cancel(self, waiting: _Waiting, lane: _Lane) -> None:
         now = self._clock.monotonic()

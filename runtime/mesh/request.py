@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
 
 from upwell.runtime.http.messages import RequestHead
 from upwell.runtime.mesh.attributes import Attributes
+
+if TYPE_CHECKING:
+    from upwell.runtime.mesh.http_route import RoutePlan
 
 _HEADER_LABEL = "http.request.header."
 
@@ -42,6 +45,8 @@ class PolicyRequest:
         self.received_at = received_at
         self.events = events
         """Attributes of the events in a structured or batched body; empty for any other request."""
+        self.plan: RoutePlan | None = None
+        """What the route of a VirtualService that it takes does with it."""
 
     def values(self, name: str) -> Sequence[str]:
         """What stands under a header's name: `:method`, `:path` (with its query), `:authority` and `:scheme` are

@@ -14,6 +14,7 @@ from upwell.functions.errors import InvalidSettings
 from upwell.runtime.gateway.forwarded import (
     ClientOrigin,
     ForwardedFields,
+    complete_answer,
     dropped_fields,
     forwards_left,
     last_answer,
@@ -249,14 +250,18 @@ def test_plain_http_is_sent_to_https_where_someone_answers_there(
     assert forwarded.redirect(VirtualHost("default/a", ("a",), RULES), asked.request, origin) is None
 
 
-def test_the_peer_of_a_real_connection_is_the_caller() -> None:
+def test_the_peer_of_a_real_connection_is_the_caller_and_an_answer_without_a_date_gets_one() -> None:
     seen: list[ClientOrigin] = []
+    dated: Headers = []
+    own: Headers = [(b"date", b"yesterday")]
 
     async def main() -> None:
         forwarded = ForwardedFields()
 
         def handle(exchange: Exchange) -> None:
             seen.append(forwarded.client_of(exchange))
+            complete_answer(exchange, dated)
+            complete_answer(exchange, own)
             exchange.respond(200, [])
 
         async with serving(handle) as served:
@@ -264,3 +269,7 @@ def test_the_peer_of_a_real_connection_is_the_caller() -> None:
 
     asyncio.run(main())
     assert seen == [ClientOrigin("127.0.0.1", "http", True, False)]
+    assert own == [(b"date", b"yesterday")]
+    ((name, value),) = dated
+    assert name == b"date"
+    assert value.endswith(b" GMT")

@@ -125,7 +125,7 @@ async def stage(
     target = RouteTarget(REVISION, 100)
     rule = PathRule(b"/", (), (target,))
     gateway.set_routes(RouteTable([VirtualHost("default/hello", (HOST.decode(),), (rule,))]))
-    gateway.set_revision(REVISION, limits or RevisionLimits())
+    gateway.set_revision(REVISION, limits or RevisionLimits(), {})
     running = asyncio.create_task(gateway.run())
     async with contextlib.AsyncExitStack() as stack, serving(gateway.handle, http, clock) as served:
         try:

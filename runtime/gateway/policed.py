@@ -1,0 +1,308 @@
+"""A call that policies have a say in: before it is load, when its replica is chosen, when it is answered.
+
+    start → filters ⇄ hold → a Call as any other → head of the answer → once more, or to the client
+
+The first filter that refuses answers. A call that a policy holds is no load yet: the autoscaler hears of it when
+all have let it pass, so that a quota never makes a function rise which may not be asked.
+
+What policies learn (breakers, outlier detection) and what they time (a route's timeout) begins when the request is
+sent to a replica: a wait for the first one is nobody's fault.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from itertools import chain
+from typing import TYPE_CHECKING, Final
+
+from upwell.runtime.gateway.activator import Backend
+from upwell.runtime.gateway.call import Call, RequestPath
+from upwell.runtime.gateway.metrics import CLIENT_CLOSED
+from upwell.runtime.http.exchange import Exchange
+from upwell.runtime.http.forward import Changes, Outcome, OutcomeKind
+from upwell.runtime.http.messages import Headers
+from upwell.runtime.mesh.chain import Chain
+from upwell.runtime.mesh.policy import Cause, Filter, Hold, Refusal
+from upwell.runtime.mesh.request import PolicyRequest
+from upwell.runtime.mesh.retries import Failure, RetryPolicy
+from upwell.runtime.timers import Timer
+
+if TYPE_CHECKING:
+    from upwell.runtime.gateway.gateway import Gateway, RevisionEntry
+
+_FAILURES: Final = {
+    OutcomeKind.CONNECT_FAILED: Failure.CONNECT,
+    OutcomeKind.LOST_BEFORE_RESPONSE: Failure.RESET,
+    OutcomeKind.BAD_RESPONSE: Failure.RESET,
+}
+_TIMED_OUT: Final = "upstream request timeout"
+"""Envoy's words."""
+
+
+class PolicedCall(Call):
+    """A call with the chains of its route and of its revision."""
+
+    __slots__ = (
+        "_at_revision",
+        "_at_route",
+        "_hold",
+        "_pausing",
+        "_retries",
+        "_route_timer",
+        "_spent",
+        "_steps",
+        "_told",
+        "_try_timer",
+        "policy_request",
+        "tried",
+    )
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        entry: RevisionEntry,
+        path: RequestPath,
+        exchange: Exchange,
+        request: PolicyRequest,
+        at_route: Chain,
+    ) -> None:
+        super().__init__(gateway, entry, path, exchange)
+        self.policy_request: PolicyRequest = request
+        self.tried: list[str] = []
+        self._at_route = at_route
+        self._at_revision = entry.chain
+        self._steps: Iterator[Filter] = iter(())
+        self._hold: Hold | None = None
+        self._route_timer: Timer | None = None
+        self._try_timer: Timer | None = None
+        self._pausing = False
+        self._retries = 0
+        # Seconds at replicas, of all attempts; and whether those that learn from answers were told.
+        self._spent = 0.0
+        self._told = False
+
+    # Before it is load.
+
+    def start(self) -> None:
+        """Ask every policy in its turn, then go on as any call."""
+        self._heed_caller()
+        self.policy_request.deadline = self.deadline
+        self.exchange.on_gone = self._gone
+        self._steps = chain(self._at_route.filters, self._at_revision.filters)
+        self._advance()
+
+    def _advance(self) -> None:
+        now = self.gateway.clock.monotonic()
+        for step in self._steps:
+            verdict = step.admit(self.policy_request, now)
+            if verdict is None:
+                continue
+            if isinstance(verdict, Refusal):
+                self.refuse_by(verdict)
+            else:
+                self._wait_for(verdict, now)
+            return
+        self._begin()
+
+    def _wait_for(self, hold: Hold, now: float) -> None:
+        self._hold = hold
+        self.timer = self.gateway.timers.schedule(max(0.0, self.deadline - now), self._expired_held)
+        hold.wait(self._released)
+
+    def _released(self, refusal: Refusal | None) -> None:
+        self._hold = None
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        if refusal is not None:
+            self.refuse_by(refusal)
+        else:
+            self._advance()
+
+    def _expired_held(self) -> None:
+        self._withdraw()
+        self.flag = "DT"
+        self._answer(504, "timeout_waiting", "activator request timeout\n")
+
+    def _answer_headers(self, headers: Headers) -> Headers:
+        plan = self.policy_request.plan
+        return headers if plan is None else plan.refusal_headers(headers)
+
+    def _gone(self) -> None:
+        if self._hold is not None or self._pausing:
+            self._withdraw()
+            self._finish_gone()
+        else:
+            super()._gone()
+
+    def _withdraw(self) -> None:
+        """Leave where it is: a policy's queue, a replica, the pause between two attempts, or the queue."""
+        hold, self._hold = self._hold, None
+        if hold is not None:
+            hold.cancel()
+        elif self.forwarding is not None:
+            self.forwarding.cancel()
+        elif self._pausing:
+            self._pausing = False
+        else:
+            self.entry.activator.leave(self)
+
+    # At a replica.
+
+    def dispatch(self, backend: Backend) -> None:
+        """Send it to `backend`; from the first time on the route's timeout runs."""
+        plan = self.policy_request.plan
+        if plan is not None:
+            timers = self.gateway.timers
+            if plan.timeout and self._route_timer is None:
+                self._route_timer = timers.schedule(plan.timeout, self._expired_route)
+            if plan.retries is not None and plan.retries.per_try_timeout:
+                self._try_timer = timers.schedule(plan.retries.per_try_timeout, self._expired_try)
+        self.tried.append(backend.name)
+        super().dispatch(backend)
+
+    def outgoing(self) -> Changes:
+        """With the changes of the route's rules; what the platform says of itself stays."""
+        add, drop, target, host = super().outgoing()
+        plan = self.policy_request.plan
+        if plan is None:
+            return Changes(add, drop, target, host)
+        put: Headers = []
+        for change in plan.changes.changes:
+            put = [field for field in put if field[0] not in change.remove]
+            put.extend(change.put)
+            drop = drop | change.remove
+        return Changes([*put, *add], drop, plan.changes.target or target, plan.changes.authority or host)
+
+    def response_head(self, status: int, headers: Headers) -> None:
+        """Learn from the answer; try once more where the route says so; else let the client have it."""
+        self._end_attempt()
+        self._tell_balancing(status, is_local=False)
+        plan = self.policy_request.plan
+        if plan is not None:
+            retries = plan.retries
+            if retries is not None and status != 101:
+                condition = retries.condition_of(status, headers)
+                if condition is not None and self._again_after(retries, condition):
+                    return
+            headers[:] = plan.response_headers(headers)
+        self._tell_observers(status)
+        balancing = self.entry.chain.balancing
+        cookie = balancing.set_cookie(self.policy_request) if balancing is not None else None
+        if cookie is not None:
+            headers.append(cookie)
+        super().response_head(status, headers)
+
+    def completed(self, outcome: Outcome) -> None:
+        """Learn from an attempt that brought no answer."""
+        if outcome.kind in _FAILURES and self.backend is not None and not self.exchange.responded:
+            self._end_attempt()
+            self._tell_balancing(502, is_local=True)
+        super().completed(outcome)
+
+    def _failed(self, outcome: Outcome) -> None:
+        failure = _FAILURES.get(outcome.kind)
+        plan = self.policy_request.plan
+        if failure is not None and plan is not None and plan.retries is not None and not self.exchange.responded:
+            condition = plan.retries.condition_of_failure(failure, sent=outcome.request_sent)
+            if self._again_after(plan.retries, condition):
+                return
+        super()._failed(outcome)
+
+    def _again_after(self, retries: RetryPolicy, condition: str | None) -> bool:
+        """Whether it is tried once more; then it is on its way there."""
+        budget, balancing = self._at_revision.retry_budget, self._at_revision.balancing
+        if budget is not None:
+            budget.requests, budget.retries = self.entry.activator.in_flight, self.entry.retries
+        replayable = self.exchange.body_replayable
+        if balancing is not None and not balancing.connections.may_retry(self.entry.retries):
+            return False
+        decision = retries.decide(self._retries, condition, random.random, replayable=replayable, budget=budget)
+        if decision.delay is None:
+            return False
+        if self.forwarding is not None:
+            self.forwarding.cancel()
+        if not retries.avoids_previous:
+            self.tried.clear()
+        self._retries += 1
+        self.entry.retries += 1
+        self._give_back()
+        self._pausing = True
+        self.timer = self.gateway.timers.schedule(decision.delay, self._next_attempt)
+        self.exchange.on_gone = self._gone
+        return True
+
+    def _next_attempt(self) -> None:
+        self._pausing = False
+        self.timer = None
+        self._admit()
+
+    def _expired_try(self) -> None:
+        """An attempt had its time. One that is being answered has the route's."""
+        self._try_timer = None
+        plan = self.policy_request.plan
+        if self.forwarding is None or self.exchange.responded or plan is None or plan.retries is None:
+            return
+        self._end_attempt()
+        self._tell_balancing(504, is_local=True)
+        if not self._again_after(plan.retries, plan.retries.condition_of_failure(Failure.TIMEOUT)):
+            self._time_out(plan.route.policy)
+
+    def _expired_route(self) -> None:
+        plan = self.policy_request.plan
+        assert plan is not None, "the route has the timeout"
+        self._route_timer = None
+        self._time_out(plan.route.policy)
+
+    def _time_out(self, policy: str) -> None:
+        answered = self.exchange.responded
+        self._withdraw()
+        self.refused = (policy, Cause.FAILED)
+        self.flag = "UT"
+        if answered:
+            self._finish(self.exchange.status, "timeout_route")
+        else:
+            self._answer(504, "timeout_route", _TIMED_OUT)
+
+    def _expired_forwarding(self) -> None:
+        if not self.exchange.responded:
+            self._end_attempt()
+            self._tell_balancing(504, is_local=True)
+        super()._expired_forwarding()
+
+    # What is learnt.
+
+    def _end_attempt(self) -> None:
+        self._spent += self.gateway.clock.monotonic() - self.dispatched_at
+        if self._try_timer is not None:
+            self._try_timer.cancel()
+            self._try_timer = None
+
+    def _tell_balancing(self, status: int, *, is_local: bool) -> None:
+        balancing = self.entry.chain.balancing
+        if balancing is not None:
+            policing = self.gateway.policing
+            policing.learn(self.entry, balancing, self.replica_name, status, is_local=is_local)
+
+    def _tell_observers(self, status: int) -> None:
+        if self._told:
+            return
+        self._told = True
+        now = self.gateway.clock.monotonic()
+        for observer in chain(self._at_route.observers, self._at_revision.observers):
+            observer.answered(self.policy_request, status, self._spent, now)
+
+    def _finish(self, status: int, reason: str) -> None:
+        for timer in (self._route_timer, self._try_timer):
+            if timer is not None:
+                timer.cancel()
+        self._route_timer = self._try_timer = None
+        if self.dispatched_at and status != CLIENT_CLOSED:
+            self._tell_observers(status)
+        self.entry.retries -= self._retries
+        self._retries = 0
+        plan = self.policy_request.plan
+        if plan is not None and plan.mirrors and self.counted:
+            self.gateway.policing.mirroring.copy(self, plan.mirrors)
+        super()._finish(status, reason)

@@ -1,0 +1,315 @@
+"""What policies are to the gateway: which chains act on which virtual hosts, and how a request enters them.
+
+Chains are made when policies, routes or revisions change, never while a request is answered. A virtual host on
+which nothing acts is not known here, and its requests pay one look-up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from upwell.functions.api.policies import PolicyResource
+from upwell.runtime.gateway.activator import FirstCome
+from upwell.runtime.gateway.balancer import RuleBalancer
+from upwell.runtime.gateway.call import RequestPath
+from upwell.runtime.gateway.fair_waiting import FairWaiting
+from upwell.runtime.gateway.forwarded import ClientOrigin
+from upwell.runtime.gateway.mirroring import Mirroring
+from upwell.runtime.gateway.policed import PolicedCall
+from upwell.runtime.gateway.routes import PathRule, RouteTarget, VirtualHost
+from upwell.runtime.http.exchange import Exchange
+from upwell.runtime.mesh.attributes import Attributes, carries_events, read_attributes
+from upwell.runtime.mesh.chain import NOTHING, Chain
+from upwell.runtime.mesh.load_balancing import Balancing
+from upwell.runtime.mesh.naming import PRIVATE, RevisionPlace, RoutePlace
+from upwell.runtime.mesh.policies import Policies
+from upwell.runtime.mesh.request import PolicyRequest
+from upwell.runtime.mesh.settings import MeshSettings
+
+if TYPE_CHECKING:
+    from upwell.runtime.gateway.gateway import Gateway, RevisionEntry
+
+BODY_SECONDS: Final = 60.0
+"""For the body of an event to arrive whole, where policies read its attributes."""
+
+_log = logging.getLogger("upwell.gateway.policies")
+
+
+class Acting(NamedTuple):
+    """What acts on the requests of a virtual host."""
+
+    chain: Chain
+    """Before a revision is chosen; those of revisions stand with them."""
+    reads_events: bool
+
+
+class Policing:
+    """The policies in force, made ready for requests. `resolved` is set whenever that may have changed."""
+
+    def __init__(self, gateway: Gateway, settings: MeshSettings) -> None:
+        self.settings = settings
+        self.resolved = asyncio.Event()
+        self.mirroring = Mirroring(gateway)
+        self._gateway = gateway
+        self._policies = Policies(settings, gateway.timers, gateway.clock, random.random)
+        self._acting: dict[VirtualHost, Acting] = {}
+        self._known: set[VirtualHost] = set()
+        self._targeting: dict[str, set[VirtualHost]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Policing {self._policies!r}, acting on {len(self._acting)} virtual hosts>"
+
+    def acting(self, vhost: VirtualHost) -> Acting | None:
+        """What acts on a virtual host, or on a revision that it leads to; None where nothing does."""
+        return self._acting.get(vhost)
+
+    def matches(self) -> Mapping[str, Sequence[str]]:
+        """Where each policy acts, by its name: routes and revisions."""
+        found: dict[str, list[str]] = {}
+        for vhost, acting in self._acting.items():
+            for policy in acting.chain.policies:
+                found.setdefault(policy, []).append(f"route {vhost.name}{':' + vhost.tag if vhost.tag else ''}")
+        for revision, entry in self._gateway.revisions.items():
+            for policy in entry.chain.policies:
+                found.setdefault(policy, []).append(f"revision {revision}")
+        return {policy: sorted(set(places)) for policy, places in found.items()}
+
+    # What changes
+
+    def replace(self, resources: Iterable[PolicyResource]) -> None:
+        """Put these policies in force from the next request on, in the place of all that were."""
+        self._policies.replace(resources)
+        for revision, entry in self._gateway.revisions.items():
+            self._set_chain(revision, entry)
+        self._acting.clear()
+        self._known.clear()
+        self._targeting.clear()
+        self.routes_changed()
+
+    def routes_changed(self) -> None:
+        """The gateway has other routes now."""
+        self.resolved.set()
+        if not len(self._policies):
+            return
+        vhosts = set(self._gateway.routes.vhosts)
+        for gone in self._known - vhosts:
+            self._acting.pop(gone, None)
+            for revision in _revisions_of(gone):
+                self._targeting.get(revision, set()).discard(gone)
+        new = vhosts - self._known
+        self._known = vhosts
+        own_hosts = self._own_hosts({vhost.name for vhost in new if vhost.tag})
+        for vhost in new:
+            for revision in _revisions_of(vhost):
+                self._targeting.setdefault(revision, set()).add(vhost)
+            self._resolve(vhost, own_hosts.get(vhost.name, ()))
+
+    def revision_changed(self, revision: str, entry: RevisionEntry) -> None:
+        """A revision is new, or its labels changed."""
+        if not len(self._policies):
+            return
+        self._set_chain(revision, entry)
+        self.resolved.set()
+        for vhost in self._targeting.get(revision, ()):
+            acting = self._acting.get(vhost)
+            self._note(vhost, NOTHING if acting is None else acting.chain)
+
+    def revision_removed(self, revision: str) -> None:
+        """A revision is gone."""
+        self._policies.forget(f"revision {revision}")
+        self.resolved.set()
+
+    def _own_hosts(self, names: set[str]) -> dict[str, list[str]]:
+        """The hosts of routes without a tag: whoever names them means the tags' hosts as well."""
+        hosts: dict[str, list[str]] = {}
+        for vhost in self._known if names else ():
+            if vhost.name in names and not vhost.tag:
+                hosts.setdefault(vhost.name, []).extend(vhost.hosts)
+        return hosts
+
+    def _resolve(self, vhost: VirtualHost, own_hosts: Sequence[str]) -> None:
+        hosts = self._hosts_of(vhost) if not vhost.tag else (*vhost.hosts, *own_hosts)
+        place = RoutePlace.of(vhost.name, vhost.tag, hosts)
+        self._note(vhost, self._policies.at_route(place))
+
+    def _hosts_of(self, vhost: VirtualHost) -> Sequence[str]:
+        """Those of its route, private ones and others."""
+        return [host for each in self._gateway.routes.of(vhost.name) if not each.tag for host in each.hosts]
+
+    def _note(self, vhost: VirtualHost, chain: Chain) -> None:
+        entries = [self._gateway.revisions.get(revision) for revision in _revisions_of(vhost)]
+        chains = [chain, *(entry.chain for entry in entries if entry is not None)]
+        if any(each.policies for each in chains):
+            self._acting[vhost] = Acting(chain, any(each.reads_events for each in chains))
+        else:
+            self._acting.pop(vhost, None)
+
+    def _set_chain(self, revision: str, entry: RevisionEntry) -> None:
+        before, chain = entry.chain, self._policies.at_revision(RevisionPlace.of(revision, entry.labels))
+        entry.chain = chain
+        activator = entry.activator
+        if chain.balancing is not before.balancing:
+            balancing = chain.balancing
+            clock = self._gateway.clock
+            activator.balancer = None if balancing is None else RuleBalancer(balancing, activator, clock)
+        if chain.workloads is not before.workloads:
+            activator.order(FirstCome() if chain.workloads is None else FairWaiting(chain.workloads))
+        self._gateway.serve_waiting(activator)
+
+    # Requests
+
+    def enter(self, exchange: Exchange, vhost: VirtualHost, acting: Acting, origin: ClientOrigin) -> None:
+        """Send a request through the chains that act on it, once what they read of it is here."""
+        if acting.reads_events and carries_events(exchange.request.header(b"content-type")):
+            _EventBody(self, exchange, vhost, acting, origin).read()
+        else:
+            self.route(exchange, vhost, acting, origin, ())
+
+    def route(
+        self,
+        exchange: Exchange,
+        vhost: VirtualHost,
+        acting: Acting,
+        origin: ClientOrigin,
+        events: Sequence[Attributes],
+    ) -> None:
+        """Choose where the request goes and begin its call."""
+        gateway = self._gateway
+        request = PolicyRequest(
+            exchange.request,
+            client=origin.address,
+            connection=exchange.connection,
+            scheme=origin.scheme,
+            received_at=exchange.received_at,
+            events=events,
+        )
+        routes = acting.chain.routes
+        found = routes.find(request) if routes is not None else None
+        rule: PathRule | None = None
+        target: RouteTarget | None = None
+        if found is not None:
+            request.plan = plan = found.plan(request, random.random)
+            if plan.destination is not None:
+                rule, target = self.destination(plan.destination.host, plan.destination.subset, exchange)
+        if found is None or (request.plan is not None and request.plan.answer is not None):
+            rule = vhost.find(exchange.request)
+            target = rule.pick(random.random() * 100) if rule is not None else None
+        entry = gateway.revisions.get(target.revision) if target is not None else None
+        if rule is None or target is None or entry is None:
+            gateway.refuse_unrouted(exchange, vhost, rule)
+            return
+        path = RequestPath(vhost, rule, target, origin)
+        PolicedCall(gateway, entry, path, exchange, request, acting.chain).start()
+
+    def destination(
+        self, host: str, subset: str | None, exchange: Exchange
+    ) -> tuple[PathRule | None, RouteTarget | None]:
+        """Where a route's destination leads: to a revision by its service, or by the rules of another route."""
+        gateway = self._gateway
+        name, _, namespace = host.partition(".")
+        for revision in (f"{namespace}/{name}", f"{namespace}/{name.removesuffix(PRIVATE)}"):
+            if revision in gateway.revisions:
+                target = RouteTarget(revision, 100, _told(namespace, revision))
+                return PathRule(b"/", (), (target,)), target
+        vhost = gateway.routes.find(host.encode("latin-1", "replace"))
+        rule = vhost.find(exchange.request) if vhost is not None else None
+        if rule is None:
+            return None, None
+        if subset is not None:
+            rule = self._in_subset(rule, host, subset)
+        total = sum(target.percent for target in rule.targets)
+        return rule, rule.pick(random.random() * total) if total else None
+
+    def _in_subset(self, rule: PathRule, host: str, subset: str) -> PathRule:
+        """The rule for those of its revisions that a DestinationRule's subset names."""
+        asked = self._policies.subset(host, subset)
+        if asked is None:
+            return PathRule(rule.path, rule.headers, (), rule.rewrite_host)
+        revisions = self._gateway.revisions
+        targets = tuple(
+            target
+            for target in rule.targets
+            if target.revision in revisions and asked.has(revisions[target.revision].labels)
+        )
+        return PathRule(rule.path, rule.headers, targets, rule.rewrite_host)
+
+    # What is learnt
+
+    def learn(
+        self, entry: RevisionEntry, balancing: Balancing, replica: str, status: int, *, is_local: bool
+    ) -> None:
+        """Count the answer of a replica; one that fails too often is out until a sweep brings it back."""
+        found = balancing.answered(replica, status, is_local, self._gateway.clock.monotonic())
+        if found is None:
+            return
+        extra = {"replica": replica, "reason": found.reason, "policy": balancing.policy}
+        _log.warning("replica ejected" if found.enforced else "outlier kept in", extra=extra)
+        if found.enforced:
+            self._sweep_later(entry, balancing)
+
+    def _sweep_later(self, entry: RevisionEntry, balancing: Balancing) -> None:
+        interval = balancing.sweep_interval
+        if entry.sweep is None and interval is not None:
+            entry.sweep = self._gateway.timers.schedule(interval, partial(self._sweep, entry, balancing))
+
+    def _sweep(self, entry: RevisionEntry, balancing: Balancing) -> None:
+        entry.sweep = None
+        back = balancing.sweep(self._gateway.clock.monotonic())
+        for replica in back:
+            _log.info("replica is back", extra={"replica": replica, "policy": balancing.policy})
+        if balancing.has_outliers:
+            self._sweep_later(entry, balancing)
+        if back:
+            self._gateway.serve_waiting(entry.activator)
+
+
+class _EventBody:
+    """A request whose events are being read for the policies that match them."""
+
+    def __init__(
+        self, policing: Policing, exchange: Exchange, vhost: VirtualHost, acting: Acting, origin: ClientOrigin
+    ) -> None:
+        self._policing = policing
+        self._exchange = exchange
+        self._vhost = vhost
+        self._acting = acting
+        self._origin = origin
+        gateway = policing._gateway
+        self._gateway = gateway
+        self._timer = gateway.timers.schedule(BODY_SECONDS, self._expired)
+
+    def read(self) -> None:
+        """Go on once the body is here; without its events where it is too large."""
+        self._exchange.on_gone = self._gone
+        self._exchange.read_whole(self._policing.settings.event_bytes, self._arrived)
+
+    def _arrived(self, body: bytes | None) -> None:
+        self._timer.cancel()
+        self._exchange.on_gone = None
+        events = read_attributes(body) if body is not None else ()
+        self._policing.route(self._exchange, self._vhost, self._acting, self._origin, events)
+
+    def _gone(self) -> None:
+        self._timer.cancel()
+        self._gateway.left_unrouted(self._exchange)
+
+    def _expired(self) -> None:
+        self._exchange.on_gone = None
+        self._gateway.refuse(self._exchange, 408, "timeout_body", "the body did not arrive in time\n")
+
+
+def _revisions_of(vhost: VirtualHost) -> set[str]:
+    return {target.revision for rule in vhost.rules for target in rule.targets}
+
+
+def _told(namespace: str, revision: str) -> list[tuple[bytes, bytes]]:
+    name = revision.partition("/")[2]
+    return [
+        (b"knative-serving-namespace", namespace.encode()),
+        (b"knative-serving-revision", name.encode()),
+    ]

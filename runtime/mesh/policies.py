@@ -1,0 +1,350 @@
+"""All policies in force, and which of them act where.
+
+A policy acts where its namespace lets it, its selector means, and its names say. The operator's namespaces (see
+`MeshSettings.gateway_labels`) hold policies of the gateway itself: they act on any route and revision that they
+name. A policy of another namespace is its tenant's and acts on that namespace's revisions alone.
+
+What a policy has learnt (tokens taken, circuits open, replicas ejected) belongs to the part of it that acts at one
+place, and stays with that part for as long as what it was made from is the same, whatever else changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any, Final, TypeVar
+
+from upwell.functions.api.asm import ASMCircuitBreaker, ASMLocalRateLimiter
+from upwell.functions.api.asm_scope import PolicyConfig
+from upwell.functions.api.destination_rule import DestinationRule, Subset
+from upwell.functions.api.policies import PolicyResource
+from upwell.functions.api.scheduling import QuotaSchedulingPolicy, Selector
+from upwell.functions.api.traffic_policy import RetryBudget as RetryBudgetRule
+from upwell.functions.api.virtual_service import VirtualService
+from upwell.runtime.clock import Clock
+from upwell.runtime.mesh.chain import NOTHING, Chain, Found, build_chain
+from upwell.runtime.mesh.circuit_breaker import CircuitBreaker
+from upwell.runtime.mesh.http_route import HttpRoutes
+from upwell.runtime.mesh.load_balancing import Balancing
+from upwell.runtime.mesh.local_rate_limit import LocalRateLimit
+from upwell.runtime.mesh.naming import (
+    ANY,
+    RevisionPlace,
+    RoutePlace,
+    canonical,
+    is_service_port,
+    selects,
+)
+from upwell.runtime.mesh.percentage import Random
+from upwell.runtime.mesh.policy import Filter, Observer
+from upwell.runtime.mesh.quota_scheduling import QuotaScheduling
+from upwell.runtime.mesh.retries import RetryBudget
+from upwell.runtime.mesh.route_rules import ObservingOnRoute, OnRoute
+from upwell.runtime.mesh.settings import MeshSettings
+from upwell.runtime.timers import TimerWheel
+
+Part = TypeVar("Part")
+_Key = tuple[str, int]
+"""A policy's name and which of its parts."""
+
+_EVENT_PREFIX: Final = "ce-"
+_EVENT_LABEL: Final = "http.request.header.ce_"
+_ANY_SERVICE: Final = (None, "", "any", ANY)
+
+
+def policy_name(resource: PolicyResource) -> str:
+    """`KIND NAMESPACE/NAME`, as logs, metrics and answers name it."""
+    return f"{resource.kind} {resource.metadata.namespace}/{resource.metadata.name}"
+
+
+class _Kept:
+    """The parts that act at one place, each with what it was made from."""
+
+    def __init__(self) -> None:
+        self._before: dict[_Key, tuple[object, Any]] = {}
+        self._now: dict[_Key, tuple[object, Any]] = {}
+
+    def again(self) -> None:
+        """What is not taken from here on until the next time is forgotten then."""
+        self._before, self._now = self._now, {}
+
+    def take(self, key: _Key, made_from: object, make: Callable[[], Part]) -> Part:
+        """The part as it was, if it was made from the same, or a new one."""
+        known = self._now.get(key) or self._before.get(key)
+        if known is None or known[0] != made_from:
+            known = (made_from, make())
+        self._now[key] = known
+        part: Part = known[1]
+        return part
+
+
+class Policies:
+    """What `replace` was given last, asked for the chain of a place.
+
+    After a change everything is asked for anew; between two changes, places that are new.
+    """
+
+    def __init__(self, settings: MeshSettings, wheel: TimerWheel, clock: Clock, random: Random) -> None:
+        self._settings = settings
+        self._wheel = wheel
+        self._clock = clock
+        self._random = random
+        self._limiters: list[ASMLocalRateLimiter] = []
+        self._breakers: list[ASMCircuitBreaker] = []
+        self._routes: list[VirtualService] = []
+        self._rules: list[DestinationRule] = []
+        self._quotas: list[tuple[QuotaSchedulingPolicy, QuotaScheduling]] = []
+        self._kept: dict[str, _Kept] = {}
+        self._whole = _Kept()
+
+    def __repr__(self) -> str:
+        return f"<Policies {len(self)} at {len(self._kept)} places>"
+
+    def __len__(self) -> int:
+        every: tuple[Sequence[object], ...] = (
+            self._limiters,
+            self._breakers,
+            self._routes,
+            self._rules,
+            self._quotas,
+        )
+        return sum(len(each) for each in every)
+
+    def replace(self, resources: Iterable[PolicyResource]) -> None:
+        """Put these policies in force, in the place of all that were."""
+        ordered = sorted(resources, key=_precedence)
+        self._limiters = [each for each in ordered if isinstance(each, ASMLocalRateLimiter)]
+        self._breakers = [each for each in ordered if isinstance(each, ASMCircuitBreaker)]
+        self._routes = [each for each in ordered if isinstance(each, VirtualService)]
+        self._rules = [each for each in ordered if isinstance(each, DestinationRule)]
+        self._whole.again()
+        self._quotas = [
+            (each, self._whole.take((policy_name(each), 0), each.spec, partial(self._quota, each)))
+            for each in ordered
+            if isinstance(each, QuotaSchedulingPolicy)
+        ]
+        for kept in self._kept.values():
+            kept.again()
+
+    def forget(self, place: str) -> None:
+        """The route or revision `place` is gone."""
+        self._kept.pop(place, None)
+
+    # Chains
+
+    def at_route(self, place: RoutePlace) -> Chain:
+        """What a request meets at a route's host before its revision is chosen."""
+        if not len(self):
+            return NOTHING
+        key = f"route {place.name}"
+        limits, limit_events = self._limits(key, lambda each, config: self._means_route(each, config, place))
+        breakers, observers, events = self._circuits(
+            key, lambda each, config: self._means_route(each, config, place)
+        )
+        routes = self._http_routes(key, place)
+        route_events = routes is not None and any(name.startswith(_EVENT_PREFIX) for name in routes.header_names)
+        found = Found(limits, breakers, observers, routes, reads_events=limit_events or events or route_events)
+        return build_chain(found, self._wheel)
+
+    def at_revision(self, place: RevisionPlace) -> Chain:
+        """What a request meets before a replica of its revision is chosen."""
+        if not len(self):
+            return NOTHING
+        key = f"revision {place.namespace}/{place.name}"
+        limits, limit_events = self._limits(key, lambda each, config: self._means_revision(each, config, place))
+        breakers, observers, events = self._circuits(
+            key, lambda each, config: self._means_revision(each, config, place)
+        )
+        quotas = [
+            (each, quota.at(selectors))
+            for each, quota in self._quotas
+            if (selectors := self._quota_selectors(each, place))
+        ]
+        balancing, budget = self._balancing(key, place)
+        found = Found(
+            limits,
+            breakers,
+            observers,
+            None,
+            tuple(quota for _, quota in quotas),
+            balancing,
+            budget,
+            limit_events or events or any(_EVENT_LABEL in each.spec.model_dump_json() for each, _ in quotas),
+        )
+        return build_chain(found, self._wheel)
+
+    def _limits(
+        self, place: str, means: Callable[[ASMLocalRateLimiter, PolicyConfig], bool]
+    ) -> tuple[tuple[Filter, ...], bool]:
+        filters: list[Filter] = []
+        reads = False
+        for policy in self._limiters:
+            name = policy_name(policy)
+            for index, config in enumerate(policy.spec.configs):
+                if means(policy, config):
+                    make = partial(LocalRateLimit, name, config, stepped=self._settings.stepped_refill)
+                    limit = self._keep(place).take((name, index), config, make)
+                    filters.extend(OnRoute(limit, route) if route else limit for route in _route_names(config))
+                    reads = reads or _reads_events(config)
+        return tuple(filters), reads
+
+    def _circuits(
+        self, place: str, means: Callable[[ASMCircuitBreaker, PolicyConfig], bool]
+    ) -> tuple[tuple[Filter, ...], tuple[Observer, ...], bool]:
+        filters: list[Filter] = []
+        observers: list[Observer] = []
+        reads = False
+        for policy in self._breakers:
+            name = policy_name(policy)
+            for index, config in enumerate(policy.spec.configs):
+                if means(policy, config):
+                    breaker = self._keep(place).take((name, index), config, partial(CircuitBreaker, name, config))
+                    for route in _route_names(config):
+                        filters.append(OnRoute(breaker, route) if route else breaker)
+                        observers.append(ObservingOnRoute(breaker, route) if route else breaker)
+                    reads = reads or _reads_events(config)
+        return tuple(filters), tuple(observers), reads
+
+    def _http_routes(self, key: str, place: RoutePlace) -> HttpRoutes | None:
+        for each in self._routes:
+            namespace = each.metadata.namespace
+            if not self._settings.is_operators(namespace) and namespace != place.namespace:
+                continue
+            if any(place.is_named(host, namespace) for host in each.spec.hosts or ()):
+                name = policy_name(each)
+                make = partial(HttpRoutes, name, each.spec, namespace)
+                return self._keep(key).take((name, 0), each.spec, make)
+        return None
+
+    def subset(self, host: str, name: str) -> Subset | None:
+        """The subset `name` that a DestinationRule declares for a canonical host."""
+        for rule in self._rules:
+            if canonical(rule.spec.host, rule.metadata.namespace) == host:
+                for each in rule.spec.subsets or ():
+                    if each.name == name:
+                        return each
+        return None
+
+    def _balancing(self, key: str, place: RevisionPlace) -> tuple[Balancing | None, RetryBudget | None]:
+        rule = self._rule_of(place)
+        if rule is None:
+            return None, None
+        name = policy_name(rule)
+        policy = rule.traffic_policy(place.labels)
+        make = partial(Balancing, name, policy, random=self._random, zone=self._settings.zone, labels=place.labels)
+        budget = policy.retry_budget
+        return self._keep(key).take((name, 0), policy, make), None if budget is None else _retry_budget(budget)
+
+    def _rule_of(self, place: RevisionPlace) -> DestinationRule | None:
+        """The one that names the revision most closely; among those its own namespace's."""
+        found = [
+            (precision, each.metadata.namespace != place.namespace, index, each)
+            for index, each in enumerate(self._rules)
+            if (precision := self._rule_precision(each, place)) is not None
+        ]
+        return min(found, key=lambda each: each[:3])[3] if found else None
+
+    def _rule_precision(self, rule: DestinationRule, place: RevisionPlace) -> int | None:
+        namespace, host = rule.metadata.namespace, rule.spec.host
+        operators = self._settings.is_operators(namespace)
+        if not operators and namespace != place.namespace:
+            return None
+        selector = rule.spec.workload_selector
+        if selector is not None and not self._is_gateway(selector.match_labels or {}):
+            return None
+        if place.is_named(host, namespace):
+            return 1 if host.startswith("*") else 0
+        if place.belongs_to(host, namespace):
+            return 2
+        return 3 if host == ANY else None
+
+    def _quota(self, policy: QuotaSchedulingPolicy) -> QuotaScheduling:
+        return QuotaScheduling(policy_name(policy), policy.spec, self._wheel, self._clock, self._random)
+
+    # Who is meant
+
+    def _means_route(
+        self, policy: ASMLocalRateLimiter | ASMCircuitBreaker, config: PolicyConfig, place: RoutePlace
+    ) -> bool:
+        namespace = policy.metadata.namespace
+        if not self._is_operators_gateway(policy):
+            return False
+        return any(place.is_named(host, seen_from) for host, seen_from in _hosts(config, namespace))
+
+    def _means_revision(
+        self, policy: ASMLocalRateLimiter | ASMCircuitBreaker, config: PolicyConfig, place: RevisionPlace
+    ) -> bool:
+        namespace = policy.metadata.namespace
+        hosts = list(_hosts(config, namespace))
+        if self._settings.is_operators(namespace):
+            return self._is_operators_gateway(policy) and any(place.is_named(*each) for each in hosts)
+        if namespace != place.namespace or not selects(policy.spec.labels, place.labels):
+            return False
+        if policy.spec.apply_to_traffic == "sidecar_outbound":
+            return False
+        return any(
+            host == ANY
+            or host.startswith("inbound|")
+            or place.is_named(host, seen)
+            or place.belongs_to(host, seen)
+            for host, seen in hosts
+        )
+
+    def _quota_selectors(self, policy: QuotaSchedulingPolicy, place: RevisionPlace) -> list[Selector]:
+        """Those of its selectors that mean the revision."""
+        namespace = policy.metadata.namespace
+        if not self._settings.is_operators(namespace) and namespace != place.namespace:
+            return []
+        return [
+            each
+            for each in policy.spec.quota_scheduler.selectors
+            if (each.port is None or is_service_port(each.port.number))
+            and (
+                each.service in _ANY_SERVICE
+                or place.is_named(each.service, namespace)
+                or place.belongs_to(each.service, namespace)
+            )
+        ]
+
+    def _is_operators_gateway(self, policy: ASMLocalRateLimiter | ASMCircuitBreaker) -> bool:
+        labels = self._settings.gateway_labels.get(policy.metadata.namespace)
+        return labels is not None and selects(policy.spec.labels, labels)
+
+    def _is_gateway(self, selector: dict[str, str]) -> bool:
+        return any(selects(selector, labels) for labels in self._settings.gateway_labels.values())
+
+    def _keep(self, place: str) -> _Kept:
+        return self._kept.setdefault(place, _Kept())
+
+
+def _retry_budget(rule: RetryBudgetRule) -> RetryBudget:
+    default = RetryBudget()
+    percent, least = rule.percent, rule.min_retry_concurrency
+    return RetryBudget(
+        default.percent if percent is None else percent, default.min_concurrency if least is None else least
+    )
+
+
+def _precedence(resource: PolicyResource) -> tuple[str, str]:
+    return (resource.metadata.namespace, resource.metadata.name)
+
+
+def _hosts(config: PolicyConfig, namespace: str) -> Iterator[tuple[str, str]]:
+    """The hosts that a config names on a service's port, each with the namespace that it is seen from."""
+    if config.host is not None and is_service_port(config.port):
+        yield config.host, namespace
+    for target in config.targets:
+        if is_service_port(target.port):
+            yield target.name, target.namespace or namespace
+
+
+def _route_names(config: PolicyConfig) -> Sequence[str]:
+    """The routes that a config is for; an empty name stands for all."""
+    sections = [target.section_name or "" for target in config.targets]
+    if config.host is not None:
+        sections.append(config.route_name or "")
+    return ("",) if "" in sections else tuple(dict.fromkeys(sections))
+
+
+def _reads_events(config: PolicyConfig) -> bool:
+    return any(name.startswith(_EVENT_PREFIX) for name in config.header_names)
