@@ -6,7 +6,7 @@ to warn of.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -80,9 +80,9 @@ class DestinationRule(PolicyResource):
     spec: DestinationRuleSpec
 
     def traffic_policy(
-        self, labels: Mapping[str, str], *, port: int | None = None, subset: str | None = None
+        self, labels: Mapping[str, str], *, ports: Collection[int] = (), subset: str | None = None
     ) -> TrafficPolicy:
-        """What holds for requests to `port` of a revision with `labels`.
+        """What holds for requests to a revision with `labels`, which is reached at `ports`.
 
         `subset` is the one that a route named; without, it is the first whose labels the revision carries, since
         Knative's own routes name none.
@@ -91,7 +91,7 @@ class DestinationRule(PolicyResource):
         found = self._subset(labels, subset)
         if found is not None and found.traffic_policy is not None:
             policy = policy.overridden_by(found.traffic_policy)
-        return policy.for_port(port)
+        return policy.for_ports(ports)
 
     def _subset(self, labels: Mapping[str, str], name: str | None) -> Subset | None:
         subsets = self.spec.subsets or ()

@@ -7,7 +7,7 @@ are read through properties, so that a manifest prints as it was given.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -367,13 +367,13 @@ class TrafficPolicy(PolicyParts):
             raise invalid("cannot stand beside tunnel", "proxyProtocol")
         return self
 
-    def for_port(self, port: int | None) -> TrafficPolicy:
-        """What holds for `port`: the settings of its own alone, where it has any; else what is said for all."""
+    def for_ports(self, ports: Collection[int]) -> TrafficPolicy:
+        """What holds for a service that is reached at `ports`: the settings for one of them alone, where there are
+        any (the first, of several); else what is said for all."""
         for each in self.port_level_settings or ():
-            if each.port.number == port:
-                return TrafficPolicy.model_construct(
-                    **{name: getattr(each, name) for name in PolicyParts.model_fields}
-                )
+            if each.port.number in ports:
+                parts = {name: getattr(each, name) for name in PolicyParts.model_fields}
+                return TrafficPolicy.model_construct(**parts)
         return self
 
     def overridden_by(self, other: TrafficPolicy) -> TrafficPolicy:

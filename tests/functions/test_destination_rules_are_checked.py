@@ -252,10 +252,10 @@ def test_settings_of_a_port_take_the_place_of_all_others() -> None:
             "portLevelSettings": [{"port": {"number": 8012}, "loadBalancer": {"simple": "RANDOM"}}],
         }
     )
-    at_port = found.traffic_policy({}, port=8012)
+    at_port = found.traffic_policy({}, ports={8012})
     assert at_port.outlier_detection is None
     assert at_port.load_balancer is not None
-    assert found.traffic_policy({}, port=80).outlier_detection is not None
+    assert found.traffic_policy({}, ports={80}).outlier_detection is not None
 
 
 def test_a_subset_overrides_part_by_part_what_carries_its_labels() -> None:
