@@ -131,12 +131,28 @@ class MatchExpression(SnakeModel):
         return self
 
     @property
+    def parts(self) -> list[MatchExpression]:
+        """The expressions that it joins or negates."""
+        parts = [self.not_] if self.not_ is not None else []
+        for joined in (self.all, self.any):
+            parts += joined.of if joined is not None else []
+        return parts
+
+    @property
     def depth(self) -> int:
         """How deep expressions stand in each other."""
-        below = [self.not_] if self.not_ is not None else []
-        for joined in (self.all, self.any):
-            below += joined.of if joined is not None else []
-        return 1 + max((each.depth for each in below), default=0)
+        return 1 + max((each.depth for each in self.parts), default=0)
+
+    @property
+    def labels(self) -> Iterator[str]:
+        """Names of the labels that it reads."""
+        if self.label_exists is not None:
+            yield self.label_exists
+        for single in (self.label_equals, self.label_matches):
+            if single is not None:
+                yield single.label
+        for part in self.parts:
+            yield from part.labels
 
 
 def _checked_expression(expression: MatchExpression) -> MatchExpression:
@@ -157,6 +173,14 @@ class LabelMatcher(SnakeModel):
     @property
     def requirements(self) -> list[MatchRequirement]:
         return [*(self.match_list or ()), *(self.match_expressions or ())]
+
+    @property
+    def labels(self) -> Iterator[str]:
+        """Names of the labels that it reads."""
+        yield from self.match_labels or ()
+        yield from (each.key for each in self.requirements)
+        if self.expression is not None:
+            yield from self.expression.labels
 
     @property
     def is_empty(self) -> bool:
@@ -308,6 +332,21 @@ class QuotaScheduler(SnakeModel):
     rate_limiter: RateLimiterParameters
     scheduler: Scheduler
     selectors: Annotated[list[Selector], Field(min_length=1)]
+
+    @property
+    def labels(self) -> frozenset[str]:
+        """Names of all labels of a request that have a say in what becomes of it."""
+        scheduler = self.scheduler
+        matchers = [each.label_matcher for each in (*self.selectors, *(scheduler.workloads or ()))]
+        keys = (
+            self.rate_limiter.limit_by_label_key,
+            scheduler.tokens_label_key,
+            scheduler.priority_label_key,
+            scheduler.workload_label_key,
+            scheduler.fairness_label_key,
+        )
+        matched = [label for matcher in matchers if matcher is not None for label in matcher.labels]
+        return frozenset([*matched, *(key for key in keys if key)])
 
 
 class QuotaSchedulingSpec(SnakeModel):

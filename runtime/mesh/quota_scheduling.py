@@ -35,6 +35,7 @@ MOST_COUNTED: Final = 1000
 OTHER_WORKLOADS: Final = "other"
 RESEED_INTERVAL: Final = 300.0
 _LIMITED_FLAG: Final = "RL"
+_EVENT_LABEL: Final = "http.request.header.ce_"
 
 
 @dataclass(slots=True)
@@ -283,6 +284,8 @@ class QuotaScheduling:
     ) -> None:
         """`policy` is `KIND NAMESPACE/NAME`; `clock` the one whose monotonic seconds `admit` is given."""
         self._quota = _Quota(policy, spec, wheel, clock, random)
+        self.reads_events = any(label.startswith(_EVENT_LABEL) for label in spec.quota_scheduler.labels)
+        """Whether attributes of the events in a body have a say."""
         self._conditions: tuple[Condition, ...] = ()
         self._admit = self._quota.admit
 

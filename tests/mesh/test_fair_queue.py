@@ -131,7 +131,7 @@ class PlainQueue:
         self.waiting.append((item, key, cost / priority * siblings))
 
     def pop(self) -> int:
-        firsts = {}
+        firsts: dict[tuple[Flow, float], tuple[float, int, int]] = {}
         for item, key, cost in self.waiting:
             firsts.setdefault(key, (self.times[key] + cost, self.entered[key], item))
         finish, _, item = min(firsts.values())

@@ -37,6 +37,39 @@ def test_a_policy_prints_as_it_was_written() -> None:
     assert QuotaSchedulingPolicy.model_validate(manifest).to_manifest() == manifest
 
 
+EXPRESSION = {
+    "all": {
+        "of": [
+            {"not": {"label_exists": "one"}},
+            {"any": {"of": [{"label_equals": {"label": "two", "value": "b"}}]}},
+            {"label_matches": {"label": "three", "regex": "^c"}},
+        ]
+    }
+}
+
+
+def test_a_policy_knows_the_labels_that_it_reads() -> None:
+    manifest = with_matcher(
+        {
+            "match_labels": {"four": "d"},
+            "match_list": [{"key": "five", "operator": "Exists"}],
+            "match_expressions": [{"key": "six", "operator": "In", "values": ["f"]}],
+            "expression": EXPRESSION,
+        }
+    )
+    quota_of(manifest)["rate_limiter"]["limit_by_label_key"] = "seven"
+    quota_of(manifest)["selectors"][0]["label_matcher"] = {"match_labels": {"eight": "h"}}
+    for name in ("tokens", "priority", "workload", "fairness"):
+        quota_of(manifest)["scheduler"][f"{name}_label_key"] = name
+    policy = QuotaSchedulingPolicy.model_validate(manifest)
+    assert policy.to_manifest() == manifest
+    assert policy.spec.quota_scheduler.labels == {
+        *("one", "two", "three", "four", "five", "six", "seven", "eight"),
+        *("tokens", "priority", "workload", "fairness"),
+        "http.request.header.user_type",
+    }
+
+
 def test_selectors_below_the_scheduler_are_lifted_with_a_warning_that_names_the_right_place() -> None:
     manifest = priorities()
     printed = deepcopy(manifest)
