@@ -158,6 +158,10 @@ class Exchange:
 
     # The answer.
 
+    def date(self) -> bytes:
+        """The value of a Date field, now."""
+        return self._connection.date()
+
     def respond(self, status: int, headers: Headers, body: bytes = b"") -> None:
         """The complete answer in one write; Content-Length, Date and Connection are set here.
 

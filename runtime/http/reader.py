@@ -279,6 +279,8 @@ class RequestReader:
         head.headers = [(b"host", authority), *(field for field in head.headers if field[0] != b"host")]
         index[b"host"] = authority
         rest = match["rest"]
+        # RFC 9112 3.2.4: without a path it is the server that is asked.
+        head.server_wide = not rest and head.method == b"OPTIONS"
         head.origin_target = rest if rest.startswith(b"/") else b"/" + rest
         head.path = head.origin_target
 

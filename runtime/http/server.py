@@ -79,7 +79,7 @@ class HttpServer:
         return self._wheel
 
     async def start(self, sockets: Iterable[socket.socket], tls: ssl.SSLContext | None = None) -> None:
-        """Accept, in TLS with `tls`, on sockets that are bound (TCP or Unix), which are the server's from now on."""
+        """Accept, in TLS with `tls`, on sockets that are bound (TCP or Unix), which are ours from now on."""
         loop = asyncio.get_running_loop()
         options: dict[str, Any] = {"backlog": BACKLOG}
         if tls is not None:

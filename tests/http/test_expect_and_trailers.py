@@ -188,12 +188,13 @@ def test_trailers_of_one_answer_are_not_expected_of_the_next() -> None:
     run(main())
 
 
+@pytest.mark.parametrize("target", [b"*", b"http://a.example.com"])
 @pytest.mark.parametrize("body", [b"", b"hello"])
-def test_options_of_the_whole_server_is_answered_without_a_back_end(body: bytes) -> None:
+def test_options_of_the_whole_server_is_answered_without_a_back_end(body: bytes, target: bytes) -> None:
     async def main() -> None:
         async with proxying(silent) as proxy:
             length = b"Content-Length: %d\r\n" % len(body) if body else b""
-            client = await proxy.client(b"OPTIONS * HTTP/1.1\r\n" + HOST + length + b"\r\n" + body)
+            client = await proxy.client(b"OPTIONS " + target + b" HTTP/1.1\r\n" + HOST + length + b"\r\n" + body)
             answer = await client.answer(b"\r\n\r\n")
             assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
             assert answer.endswith(b"content-length: 0\r\n\r\n")
