@@ -6,7 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from upwell.runtime.cluster.kinds import CONFIG_MAP, DEPLOYMENT, INGRESS, NAMESPACE, REVISION, SERVICE
+from upwell.runtime.cluster.kinds import (
+    CONFIG_MAP,
+    CONFIGURATION,
+    DEPLOYMENT,
+    INGRESS,
+    NAMESPACE,
+    REVISION,
+    ROUTE,
+    SERVICE,
+)
+
+RATE_LIMITER: Final = "ASMLocalRateLimiter.istio.alibabacloud.com"
+CIRCUIT_BREAKER: Final = "ASMCircuitBreaker.istio.alibabacloud.com"
+QUOTA_SCHEDULING: Final = "QuotaSchedulingPolicy.istio.alibabacloud.com"
+DESTINATION_RULE: Final = "DestinationRule.networking.istio.io"
+VIRTUAL_SERVICE: Final = "VirtualService.networking.istio.io"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +62,15 @@ class Resource:
 RESOURCES: Final[Sequence[Resource]] = (
     Resource(SERVICE, "services", ("ksvc", "kservice", "kservices")),
     Resource(REVISION, "revisions", ("rev",)),
+    Resource(CONFIGURATION, "configurations", ("cfg", "config")),
+    Resource(ROUTE, "routes", ("rt",)),
     Resource(DEPLOYMENT, "deployments", ("deploy",)),
     Resource(INGRESS, "ingresses", ("king", "kingress", "kingresses")),
+    Resource(RATE_LIMITER, "asmlocalratelimiters"),
+    Resource(CIRCUIT_BREAKER, "asmcircuitbreakers"),
+    Resource(QUOTA_SCHEDULING, "quotaschedulingpolicies"),
+    Resource(DESTINATION_RULE, "destinationrules", ("dr",)),
+    Resource(VIRTUAL_SERVICE, "virtualservices", ("vs",)),
     Resource(CONFIG_MAP, "configmaps", ("cm",)),
     Resource(NAMESPACE, "namespaces", ("ns",), has_namespace=False),
 )

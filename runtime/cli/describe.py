@@ -8,16 +8,23 @@ from typing import Any, Final
 
 import click
 
-from upwell.functions.errors import UpwellError
+from upwell.functions.errors import NotFound, UpwellError
 from upwell.runtime.api.client import Client
 from upwell.runtime.api.explanation import Explained
 from upwell.runtime.cli.named import Named, named_objects
 from upwell.runtime.cli.options import complete_kind, complete_name, namespace_option, with_client
 from upwell.runtime.cli.output import as_yaml
 from upwell.runtime.cli.reasons import headline
+from upwell.runtime.cli.routing import (
+    RULE_HEADERS,
+    TRAFFIC_HEADERS,
+    rollout_lines,
+    rule_rows,
+    traffic_rows,
+)
 from upwell.runtime.cli.table import age, duration, table
 from upwell.runtime.clock import SystemClock
-from upwell.runtime.cluster.kinds import REVISION, SERVICE
+from upwell.runtime.cluster.kinds import INGRESS, REVISION, ROUTE, SERVICE
 from upwell.runtime.cluster.labels import SERVICE_LABEL
 from upwell.runtime.cluster.reference import SOURCE_ANNOTATION
 from upwell.runtime.control.conditions import READY, find
@@ -41,7 +48,8 @@ INDENT: Final = "  "
 def describe(client: Client, kind: str, names: tuple[str, ...], namespace: str | None) -> None:
     """Tell what there is to know about an object.
 
-    Of a service: its conditions, revisions, traffic, why it has its replicas, these, and what it printed last.
+    Of a service: its conditions, traffic and what of it is on its way to a new revision, revisions, why it has its
+    replicas, these, and what it printed last.
     """
     now = SystemClock().now()
     for index, named in enumerate(named_objects(kind, names, namespace)):
@@ -58,6 +66,13 @@ def _description(client: Client, named: Named, now: float) -> Iterator[str]:
         yield from _service(client, manifest, now)
     elif named.resource.type == REVISION:
         yield from _revision(client, manifest, now)
+    elif named.resource.type == ROUTE:
+        yield from _conditions(manifest, now)
+        yield from _traffic(client, manifest, now)
+    elif named.resource.type == INGRESS:
+        yield from _conditions(manifest, now)
+        yield from _section("Rules", RULE_HEADERS, rule_rows(manifest))
+        yield from _rollout(manifest, now)
     else:
         yield from _conditions(manifest, now)
         yield from _content(manifest)
@@ -134,14 +149,29 @@ def _service(client: Client, manifest: Mapping[str, Any], now: float) -> Iterato
         each["metadata"]["name"]: client.replicas(namespace, each["metadata"]["name"]) for each in revisions
     }
     yield from _conditions(manifest, now)
-    shares = manifest.get("status", {}).get("traffic") or ()
-    rows = [[f"{each.get('percent', 0)}%", each.get("revisionName", ""), each.get("tag", "")] for each in shares]
-    yield from _section("Traffic", ["PERCENT", "REVISION", "TAG"], rows)
+    yield from _traffic(client, manifest, now)
     rows = [_revision_row(each, len(replicas[each["metadata"]["name"]]), now) for each in revisions]
     yield from _section("Revisions", ["NAME", "READY", "REASON", "REPLICAS", "AGE"], rows)
     yield from _scaling(client, namespace, name, SERVICE)
     yield from _replicas([one for each in replicas.values() for one in each], now)
     yield from _last_lines(client, namespace, name, None)
+
+
+def _traffic(client: Client, manifest: Mapping[str, Any], now: float) -> Iterator[str]:
+    """Of a Service or a Route, and what of it is on its way."""
+    yield from _section("Traffic", TRAFFIC_HEADERS, traffic_rows(manifest))
+    try:
+        ingress = client.get(INGRESS, manifest["metadata"]["namespace"], manifest["metadata"]["name"])
+    except NotFound:
+        return  # nothing is ready yet
+    yield from _rollout(ingress, now)
+
+
+def _rollout(ingress: Mapping[str, Any], now: float) -> Iterator[str]:
+    lines = [*rollout_lines(ingress, now)]
+    if lines:
+        yield "Rollout:"
+        yield from (f"{INDENT}{line}" for line in lines)
 
 
 def _scaling(client: Client, namespace: str, name: str, kind: str) -> Iterator[str]:

@@ -24,6 +24,7 @@ EXAMPLES = """
 Examples:
   upwell get ksvc
   upwell get ksvc hello -o yaml
+  upwell get king hello -o yaml
   upwell get rev -l serving.knative.dev/service=hello -o wide
   upwell get ksvc -w
   upwell get services.serving.knative.dev -A -o name
@@ -51,7 +52,8 @@ def get(
 ) -> None:
     """List objects, or show them.
 
-    KIND is ksvc, rev, deploy, king, cm or ns, or its full name, as services.serving.knative.dev.
+    KIND is ksvc, cfg, rt, rev, king, deploy, cm, ns, dr, vs or a policy's (asmlocalratelimiters, ...), or its full
+    name, as services.serving.knative.dev.
     """
     kind, slash, name = kind.partition("/")
     chosen = named_objects(f"{kind}{slash}{name}", names, namespace) if slash or names else []

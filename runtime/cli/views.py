@@ -5,10 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from upwell.runtime.api.resources import DESTINATION_RULE, VIRTUAL_SERVICE
 from upwell.runtime.cli.table import age
-from upwell.runtime.cluster.kinds import CONFIG_MAP, DEPLOYMENT, INGRESS, NAMESPACE, REVISION, SERVICE
+from upwell.runtime.cluster.kinds import (
+    CONFIG_MAP,
+    CONFIGURATION,
+    DEPLOYMENT,
+    INGRESS,
+    NAMESPACE,
+    REVISION,
+    ROUTE,
+    SERVICE,
+)
 from upwell.runtime.cluster.labels import CONFIGURATION_LABEL, GENERATION_LABEL
 from upwell.runtime.control.conditions import READY, find
+from upwell.runtime.control.kingress import CLASS_ANNOTATIONS
 
 Object = Mapping[str, Any]
 
@@ -28,7 +39,7 @@ AGE: Final = "AGE"
 def columns(kind: str, *, wide: bool, with_namespace: bool) -> list[Column]:
     """The columns of a kind's table."""
     namespace = [Column("NAMESPACE", lambda o: o["metadata"].get("namespace", ""))] if with_namespace else []
-    own = [column for column in _COLUMNS.get(kind, [Column(AGE, _nothing)]) if wide or not column.wide]
+    own = [column for column in _COLUMNS.get(kind, _POLICY) if wide or not column.wide]
     return [*namespace, Column("NAME", lambda o: o["metadata"]["name"]), *own]
 
 
@@ -78,14 +89,46 @@ def _image(manifest: Object) -> object:
     return ",".join(container.get("image", "") for container in spec.get("containers", ()))
 
 
+def _annotation(name: str) -> Callable[[Object], object]:
+    return lambda manifest: (manifest["metadata"].get("annotations") or {}).get(name)
+
+
+def _spec(name: str) -> Callable[[Object], object]:
+    def cell(manifest: Object) -> object:
+        value = manifest["spec"].get(name)
+        return ",".join(map(str, value)) if isinstance(value, list) else value
+
+    return cell
+
+
+def _hosts(manifest: Object) -> str:
+    """Where an Ingress answers from outside; a private one, where it does inside."""
+    rules = manifest["spec"].get("rules") or ()
+    outside = [rule for rule in rules if rule.get("visibility") != "ClusterLocal"]
+    hosts = [host for rule in outside or rules for host in rule.get("hosts") or ()]
+    return ",".join(dict.fromkeys(hosts))
+
+
+def splits(path: Mapping[str, Any]) -> str:
+    """How a path of an Ingress is shared, in one line."""
+    return ",".join(f"{split['serviceName']}={split.get('percent', 100)}%" for split in path["splits"])
+
+
+def _main_splits(manifest: Object) -> str:
+    rules = manifest["spec"].get("rules") or ()
+    return splits(rules[0]["http"]["paths"][-1]) if rules else ""
+
+
 def traffic(manifest: Object) -> str:
-    """Which revisions have how much of a Service's traffic, in one line."""
+    """Which revisions have how much of a Service's or a Route's traffic, in one line."""
     shares = manifest.get("status", {}).get("traffic") or ()
     told = (f"{share.get('revisionName', '')}={share.get('percent', 0)}%" for share in shares)
     return ",".join(told)
 
 
 _AGE: Final = Column(AGE, _nothing)
+_POLICY: Final = (Column("READY", _ready), Column("REASON", _reason), _AGE)
+"""Of a kind that has no columns of its own."""
 _COLUMNS: Final[Mapping[str, Sequence[Column]]] = {
     SERVICE: (
         Column("URL", _status("url")),
@@ -113,7 +156,37 @@ _COLUMNS: Final[Mapping[str, Sequence[Column]]] = {
         _AGE,
         Column("IMAGE", _image, wide=True),
     ),
-    INGRESS: (Column("READY", _ready), Column("REASON", _reason), _AGE._replace(wide=True)),
+    CONFIGURATION: (
+        Column("LATESTCREATED", _status("latestCreatedRevisionName")),
+        Column("LATESTREADY", _status("latestReadyRevisionName")),
+        Column("READY", _ready),
+        Column("REASON", _reason),
+        Column("IMAGE", _image, wide=True),
+        _AGE._replace(wide=True),
+    ),
+    ROUTE: (
+        Column("URL", _status("url")),
+        Column("READY", _ready),
+        Column("REASON", _reason),
+        Column("TRAFFIC", traffic),
+        _AGE._replace(wide=True),
+    ),
+    INGRESS: (
+        Column("READY", _ready),
+        Column("REASON", _reason),
+        Column("HOSTS", _hosts),
+        Column("TRAFFIC", _main_splits, wide=True),
+        Column("CLASS", _annotation(CLASS_ANNOTATIONS[0]), wide=True),
+        _AGE._replace(wide=True),
+    ),
+    DESTINATION_RULE: (Column("HOST", _spec("host")), Column("READY", _ready), Column("REASON", _reason), _AGE),
+    VIRTUAL_SERVICE: (
+        Column("GATEWAYS", _spec("gateways")),
+        Column("HOSTS", _spec("hosts")),
+        Column("READY", _ready),
+        Column("REASON", _reason),
+        _AGE,
+    ),
     CONFIG_MAP: (Column("DATA", lambda o: len(o.get("data") or {})), _AGE),
     NAMESPACE: (_AGE,),
 }

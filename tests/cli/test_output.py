@@ -8,14 +8,29 @@ import pytest
 import yaml
 
 from upwell.functions.errors import InvalidInput
-from upwell.runtime.api.resources import RESOURCES
+from upwell.runtime.api.resources import (
+    CIRCUIT_BREAKER,
+    DESTINATION_RULE,
+    QUOTA_SCHEDULING,
+    RATE_LIMITER,
+    RESOURCES,
+    VIRTUAL_SERVICE,
+)
 from upwell.runtime.cli.named import find_resource, named_objects
 from upwell.runtime.cli.options import duration as parse_duration
 from upwell.runtime.cli.output import as_json, as_yaml
 from upwell.runtime.cli.selector import carries, parse_labels
 from upwell.runtime.cli.table import Table, age, duration, table
 from upwell.runtime.cli.views import columns, row
-from upwell.runtime.cluster.kinds import CONFIG_MAP, DEPLOYMENT, INGRESS, REVISION, SERVICE
+from upwell.runtime.cluster.kinds import (
+    CONFIG_MAP,
+    CONFIGURATION,
+    DEPLOYMENT,
+    INGRESS,
+    REVISION,
+    ROUTE,
+    SERVICE,
+)
 
 NOW = 1_700_000_000.0  # 2023-11-14T22:13:20Z
 
@@ -96,7 +111,7 @@ def test_other_kinds_have_their_columns() -> None:
     assert shown(DEPLOYMENT, [deployment]) == ["NAME   READY   AVAILABLE   AGE", "x      1/2     1           60m"]
     config = {"metadata": metadata, "data": {"a": "1", "b": "2"}}
     assert shown(CONFIG_MAP, [config]) == ["NAME   DATA   AGE", "x      2      60m"]
-    assert shown(INGRESS, [{"metadata": metadata}])[0] == "NAME   READY   REASON"
+    assert shown("Pizza.example.com", [{"metadata": metadata}])[0] == "NAME   READY   REASON   AGE"
 
 
 def test_a_later_row_is_aligned_with_what_was_printed() -> None:
@@ -166,6 +181,13 @@ def test_json_is_whole_and_several_are_a_list() -> None:
         ("service.serving.knative.dev rev", None),
         ("rev revision revisions revisions.serving.knative.dev", REVISION),
         ("deploy deployment deployments deployments.apps", DEPLOYMENT),
+        ("cfg config configuration configurations configurations.serving.knative.dev", CONFIGURATION),
+        ("rt route routes routes.serving.knative.dev", ROUTE),
+        ("dr destinationrule destinationrules.networking.istio.io", DESTINATION_RULE),
+        ("vs virtualservice virtualservices.networking.istio.io", VIRTUAL_SERVICE),
+        ("asmlocalratelimiter asmlocalratelimiters.istio.alibabacloud.com", RATE_LIMITER),
+        ("asmcircuitbreakers ASMCircuitBreaker", CIRCUIT_BREAKER),
+        ("quotaschedulingpolicy quotaschedulingpolicies", QUOTA_SCHEDULING),
         ("king kingress ingress ingresses ingresses.networking.internal.knative.dev", INGRESS),
         ("cm configmap configmaps", CONFIG_MAP),
     ],
