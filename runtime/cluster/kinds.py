@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 SERVICE: Final = "Service.serving.knative.dev"
+CONFIGURATION: Final = "Configuration.serving.knative.dev"
+ROUTE: Final = "Route.serving.knative.dev"
 REVISION: Final = "Revision.serving.knative.dev"
 DEPLOYMENT: Final = "Deployment.apps"
 INGRESS: Final = "Ingress.networking.internal.knative.dev"

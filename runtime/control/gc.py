@@ -8,7 +8,7 @@ those go that are older than both time limits, as long as `min_non_active` stay;
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple
@@ -47,10 +47,11 @@ class Collection(NamedTuple):
 
 
 def collect(
-    revisions: Sequence[Manifest], latest_ready: str | None, settings: RetentionSettings, now: float
+    revisions: Sequence[Manifest], in_use: Container[str], settings: RetentionSettings, now: float
 ) -> Collection:
-    """Which of a configuration's `revisions` to remove at `now` (Unix seconds)."""
-    idle = sorted((r for r in revisions if _may_go(r, latest_ready)), key=lambda r: (_last_active(r), _name(r)))
+    """Which of a configuration's `revisions` to remove at `now` (Unix seconds); never those named in `in_use`, the
+    latest ready one and the one that its template declares."""
+    idle = sorted((r for r in revisions if _may_go(r, in_use)), key=lambda r: (_last_active(r), _name(r)))
     room = max(0, len(idle) - settings.min_non_active)
     waits = {_name(revision): _stale_in(revision, settings, now) for revision in idle}
     stale = [revision for revision in idle if waits[_name(revision)] == 0][:room]
@@ -66,8 +67,8 @@ def collect(
     return Collection(surplus, coming[0] if left > 0 and coming else None)
 
 
-def _may_go(revision: Manifest, latest_ready: str | None) -> bool:
-    if _name(revision) == latest_ready or routing_state(revision) is not RoutingState.RESERVE:
+def _may_go(revision: Manifest, in_use: Container[str]) -> bool:
+    if _name(revision) in in_use or routing_state(revision) is not RoutingState.RESERVE:
         return False
     return (revision["metadata"].get("annotations") or {}).get(NO_GC_ANNOTATION) != "true"
 

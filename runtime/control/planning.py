@@ -1,266 +1,231 @@
-"""What to write so that a service's objects come nearer to what it declares, and why: pure.
+"""What to write so that the objects of one family come nearer to what they declare, and why: pure.
 
-A change of the template makes the next revision, named as Knative names them (`hello-00001`); traffic moves to it
-once it is ready, and the old one keeps it until then. The service is Ready when the gateway answers with the
-revision that its present generation declares.
+A family is a Service with the Configuration, the Route and the revisions that it stands for, or a Configuration or
+a Route that stands by itself. A plan has first what makes and changes objects; only when nothing of that is left
+has it what they say of themselves, all of it at once, so that a status is written for states and not for steps.
 """
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Final
 
 from upwell.autoscaler.spec import AutoscalerConfig
-from upwell.functions.api.names import revision_name
-from upwell.runtime.cluster.interface import Manifest
-from upwell.runtime.cluster.labels import CONFIGURATION_LABEL, GENERATION_LABEL, SERVICE_LABEL
+from upwell.runtime.cluster.interface import Manifest, ObjectKey
+from upwell.runtime.cluster.kinds import CONFIGURATION, REVISION
+from upwell.runtime.cluster.labels import CONFIGURATION_LABEL, SERVICE_LABEL
 from upwell.runtime.cluster.reference import SOURCE_ANNOTATION
-from upwell.runtime.control.conditions import (
-    READY,
-    StatusCondition,
-    find,
-    holds_for_generation,
-    is_true,
-    merge,
-    summary,
+from upwell.runtime.control.conditions import READY, find
+from upwell.runtime.control.configuration import (
+    adopted_revision,
+    configuration_status,
+    current_revision,
+    next_revision,
+    next_revision_name,
+    repaired_revision,
 )
-from upwell.runtime.control.domains import Domains
-from upwell.runtime.control.ingress import external_hosts, local_hosts, routed_revisions, service_ingress
-from upwell.runtime.control.resources import deployment, deployment_name, is_controlled_by, owner_reference
+from upwell.runtime.control.gc import RetentionSettings, collect
+from upwell.runtime.control.kingress import IngressSettings
+from upwell.runtime.control.resources import deployment, deployment_name, is_controlled_by
 from upwell.runtime.control.revision import revision_status
+from upwell.runtime.control.route import RouteSettings, plan_route
+from upwell.runtime.control.routing_state import noted
+from upwell.runtime.control.service import child_writes, service_status
+from upwell.runtime.control.traffic import Known, referred_configurations, referred_revisions
+from upwell.runtime.control.writes import Verb, Write
 
-
-class Verb(enum.Enum):
-    """What to do with an object."""
-
-    CREATE = "create"
-    UPDATE = "update"
-    STATUS = "status"
-
-
-class Write(NamedTuple):
-    """One write, and why."""
-
-    verb: Verb
-    manifest: Manifest
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Observed:
-    """A service and what belongs to it, as they are stored."""
-
-    service: Manifest
-    revisions: Sequence[Manifest]
-    """Its own, in the order of their making."""
-    deployments: Sequence[Manifest]
-    ingress: Manifest | None
-    namesake: Manifest | None = None
-    """What has the name that the next revision should have; it may be anybody's."""
+TAKEN_NAME_SECONDS: Final = 30.0
+"""After which a name that another object has is looked at again: nothing tells when it becomes free."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServingSettings:
-    """What a service's objects depend on besides the service."""
+    """What a family depends on besides its own objects."""
 
-    domains: Domains
+    ingress: IngressSettings
     port: int
     """Of the gateway, for URLs."""
     autoscaler: AutoscalerConfig = field(default_factory=AutoscalerConfig)
     """Says with how many replicas a revision begins."""
     pulls_images: bool = False
     """Whether replicas are made of images; else each revision needs a source."""
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
 
 
-def plan(observed: Observed, settings: ServingSettings, now: float) -> list[Write]:
-    """What to write so that the cluster comes nearer to what the service declares. Empty when it is there."""
-    return list(_plan(observed, settings, now))
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A family as it is stored."""
+
+    service: Manifest | None = None
+    configuration: Manifest | None = None
+    route: Manifest | None = None
+    revisions: Sequence[Manifest] = ()
+    """Of the Configuration, in the order of their making."""
+    deployments: Sequence[Manifest] = ()
+    ingress: Manifest | None = None
+    """The one that has the Route's name; it may be anybody's."""
+    namesake: Manifest | None = None
+    """What has the name that the next revision should have; it may be anybody's."""
+    others: Mapping[ObjectKey, Manifest] = field(default_factory=dict)
+    """Configurations and revisions of other families that the Route refers to, or did."""
 
 
-def _plan(observed: Observed, settings: ServingSettings, now: float) -> Iterator[Write]:
-    service = observed.service
-    repaired = repaired_revision(service, observed.revisions)
-    if repaired is not None:
-        yield Write(Verb.UPDATE, repaired, "its image is mapped now")
-        return
-    revisions = yield from _plan_revisions(observed, settings, now)
-    latest = current_revision(service, revisions)
-    if latest is None and observed.namesake is None:
-        latest = next_revision(service, revisions)
-        yield Write(Verb.CREATE, latest, "the template changed" if revisions else "the service is new")
-    serving = _serving_revision(observed, revisions, latest)
-    domains = settings.domains.of(service["metadata"].get("labels") or {})
-    wanted = None if serving is None else service_ingress(service, serving["metadata"]["name"], domains)
-    if wanted is not None:
-        yield from _plan_ingress(observed, wanted)
-    conditions = [_configurations_ready(observed, latest), _routes_ready(observed, wanted)]
-    status = {
-        "observedGeneration": service["metadata"]["generation"],
-        "conditions": merge(service, [*conditions, summary(conditions)], now),
-        **_addresses(service, domains, settings.port),
-        **_named_revisions(revisions, latest, serving),
-    }
-    if status != service.get("status"):
-        yield Write(Verb.STATUS, service | {"status": status}, "what it owns changed")
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to write now, and when to look again."""
+
+    writes: Sequence[Write]
+    is_settled: bool
+    """Whether the writes are statuses alone; else another look is due at once."""
+    again_after: float | None = None
+    """Seconds, when something is to be done that no change tells of."""
 
 
-def _plan_revisions(
-    observed: Observed, settings: ServingSettings, now: float
-) -> Generator[Write, None, list[Manifest]]:
-    """What to write for the revisions; returns them with the status that they have then."""
-    service = observed.service["metadata"]["name"]
-    running = {manifest["metadata"]["name"]: manifest for manifest in observed.deployments}
-    revisions = []
-    for revision in observed.revisions:
-        found = running.get(deployment_name(revision["metadata"]["name"]))
-        has_source = settings.pulls_images or SOURCE_ANNOTATION in revision["metadata"].get("annotations", {})
+def plan(observed: Observed, settings: ServingSettings, now: float) -> Plan:
+    """What to write so that the cluster comes nearer to what the family declares. Nothing when it is there."""
+    service, configuration, route = observed.service, observed.configuration, observed.route
+    if service is not None:
+        writes = child_writes(service, configuration, route)
+        if writes:
+            return Plan(writes, False)
+        assert configuration is not None, "made by now"
+        if not is_controlled_by(configuration, service):
+            status = service_status(service, configuration, route or configuration, taken_name=None, now=now)
+            return Plan(_status_write(service | {"status": status}, service), True, TAKEN_NAME_SECONDS)
+    look = _Look(observed, settings, now)
+    if configuration is not None:
+        look.configuration(configuration)
+    if route is not None and (service is None or is_controlled_by(route, service)):
+        look.route(route)
+    if look.structure:
+        return Plan(look.structure, False)
+    if service is not None:
+        look.service(service)
+    waits = [wait for wait in look.waits if wait is not None]
+    return Plan(look.statuses, True, min(waits) if waits else None)
+
+
+def _status_write(told: Manifest, stored: Manifest) -> list[Write]:
+    same = told.get("status") == stored.get("status")
+    return [] if same else [Write(Verb.STATUS, told, "what it owns changed")]
+
+
+class _Look:
+    """One look at a family: what is found while going down from the Configuration to the Service's status."""
+
+    def __init__(self, observed: Observed, settings: ServingSettings, now: float) -> None:
+        self.structure: list[Write] = []
+        self.statuses: list[Write] = []
+        self.waits: list[float | None] = []
+        self._observed = observed
+        self._settings = settings
+        self._now = now
+        self._told: dict[str, Manifest] = {}
+        """The Configuration and the Route as they are told of, by kind."""
+        self._revisions: list[Manifest] = []
+        self._taken_name: str | None = None
+
+    def configuration(self, configuration: Manifest) -> None:
+        """Its revisions, their Deployments, and what they say."""
+        observed, now = self._observed, self._now
+        repaired = repaired_revision(configuration, observed.revisions)
+        if repaired is not None:
+            self.structure.append(Write(Verb.UPDATE, repaired, "its image is mapped now"))
+        for revision in observed.revisions:
+            if not is_controlled_by(revision, configuration):
+                adopted = adopted_revision(configuration, revision)
+                self.structure.append(Write(Verb.UPDATE, adopted, "it is the configuration's"))
+            self._revisions.append(self._revision(revision))
+        latest = current_revision(configuration, observed.revisions)
+        if latest is None and repaired is None and observed.namesake is None:
+            self._create_revision(configuration)
+        elif latest is not None:
+            latest = next(r for r in self._revisions if r["metadata"]["name"] == latest["metadata"]["name"])
+        elif repaired is None:
+            self._taken_name = next_revision_name(configuration, observed.revisions)
+            self.waits.append(TAKEN_NAME_SECONDS)
+        if not self.structure:
+            status = configuration_status(configuration, self._revisions, latest, now)
+            self._collect(latest, status.get("latestReadyRevisionName"))
+            self._told["Configuration"] = configuration | {"status": status}
+            self.statuses += _status_write(self._told["Configuration"], configuration)
+
+    def _create_revision(self, configuration: Manifest) -> None:
+        revision, route = next_revision(configuration, self._observed.revisions, self._now), self._observed.route
+        name = configuration["metadata"]["name"]
+        targets = (route["spec"].get("traffic") or ()) if route is not None else ()
+        if route is not None and any(each.get("configurationName") == name for each in targets):
+            revision = noted(revision, route["metadata"]["name"], refers=True, now=self._now) or revision
+        reason = "the template changed" if self._observed.revisions else "the configuration is new"
+        self.structure.append(Write(Verb.CREATE, revision, reason))
+
+    def _revision(self, revision: Manifest) -> Manifest:
+        """A revision with the status that it has by its Deployment."""
+        settings, metadata = self._settings, revision["metadata"]
+        name = deployment_name(metadata["name"])
+        found = next((each for each in self._observed.deployments if each["metadata"]["name"] == name), None)
+        has_source = settings.pulls_images or SOURCE_ANNOTATION in (metadata.get("annotations") or {})
         if found is None and has_source:
-            yield Write(Verb.CREATE, deployment(revision, service), "the revision has none")
-        status = revision_status(revision, found, settings.autoscaler, now, has_source=has_source)
-        current = revision | {"status": status}
-        if current["status"] != revision.get("status"):
-            yield Write(Verb.STATUS, current, "its deployment changed")
-        revisions.append(current)
-    return revisions
+            labels = metadata["labels"]
+            made = deployment(revision, labels.get(SERVICE_LABEL) or labels[CONFIGURATION_LABEL])
+            self.structure.append(Write(Verb.CREATE, made, "the revision has none"))
+        status = revision_status(revision, found, settings.autoscaler, self._now, has_source=has_source)
+        told = revision | {"status": status}
+        self.statuses += _status_write(told, revision)
+        return told
 
+    def _collect(self, latest: Manifest | None, latest_ready: str | None) -> None:
+        """Remove revisions that nothing needs."""
+        in_use = {latest["metadata"]["name"]} if latest is not None else set()
+        in_use |= {latest_ready} if latest_ready else set()
+        collection = collect(self._revisions, in_use, self._settings.retention, self._now)
+        self.structure += [Write(Verb.DELETE, each.revision, each.reason) for each in collection.surplus]
+        self.waits.append(collection.again_after)
 
-def _plan_ingress(observed: Observed, wanted: Manifest) -> Iterator[Write]:
-    found = observed.ingress
-    if found is None:
-        yield Write(Verb.CREATE, wanted, "the first revision is ready")
-    elif found["spec"] != wanted["spec"] and is_controlled_by(found, observed.service):
-        yield Write(Verb.UPDATE, found | {"spec": wanted["spec"]}, "where it answers or what answers has changed")
+    def route(self, route: Manifest) -> None:
+        """Its Ingress, what it says, and the notes on what it refers to."""
+        if self.structure:
+            return
+        known, observed = self._known(), self._observed
+        settings = RouteSettings(self._settings.ingress, self._settings.port)
+        planned = plan_route(route, observed.ingress, known, settings, self._now, former_owner=observed.service)
+        self.structure += planned.writes
+        self.waits.append(planned.again_after)
+        told = self._told["Route"] = route | {"status": dict(planned.status)}
+        self.statuses += _status_write(told, route)
+        self.structure += self._notes(told, known)
 
+    def _known(self) -> Known:
+        others = self._observed.others
+        configurations = {key.name: each for key, each in others.items() if key.kind == CONFIGURATION}
+        revisions = {key.name: each for key, each in others.items() if key.kind == REVISION}
+        own = self._told.get("Configuration")
+        if own is not None:
+            configurations[own["metadata"]["name"]] = own
+        return Known(configurations, revisions | {r["metadata"]["name"]: r for r in self._revisions})
 
-def current_revision(service: Manifest, revisions: Sequence[Manifest]) -> Manifest | None:
-    """The revision of `revisions`, all the service's own, that its template declares; None if it is to be made.
+    def _notes(self, route: Manifest, known: Known) -> list[Write]:
+        """The note that this route refers to them, on all that it does; it goes from others once the route has
+        come to rest."""
+        targets, told = route["spec"].get("traffic") or (), route["status"].get("traffic") or ()
+        revisions = referred_revisions(targets, told, known)
+        configurations = referred_configurations(targets, revisions, known)
+        ready = find(route, READY)
+        is_resolved = ready is not None and ready.status != "Unknown"
+        name, writes = route["metadata"]["name"], []
+        for found, referred in ((known.configurations, configurations), (known.revisions, revisions)):
+            for each in found.values():
+                refers = each["metadata"]["name"] in referred
+                changed = noted(each, name, refers=refers, now=self._now) if refers or is_resolved else None
+                if changed is not None:
+                    reason = f"the route {name} {'refers' if refers else 'does not refer'} to it"
+                    writes.append(Write(Verb.UPDATE, changed, reason))
+        return writes
 
-    A given name means the revision of that name, none means the newest; if it was made from the same template.
-    """
-    candidate = _candidate(service, revisions)
-    return candidate if candidate is not None and _is_made_from(service, candidate) else None
-
-
-def repaired_revision(service: Manifest, revisions: Sequence[Manifest]) -> Manifest | None:
-    """The revision that the template declares but for the source that it lacked, with that source; else None.
-
-    A revision without one has never run, so that it may still change.
-    """
-    candidate = _candidate(service, revisions)
-    if candidate is None or SOURCE_ANNOTATION in candidate["metadata"].get("annotations", {}):
-        return None
-    source = _annotations(service).get(SOURCE_ANNOTATION)
-    if source is None:
-        return None
-    annotations = {**candidate["metadata"].get("annotations", {}), SOURCE_ANNOTATION: source}
-    repaired = candidate | {"metadata": candidate["metadata"] | {"annotations": annotations}}
-    return repaired if _is_made_from(service, repaired) else None
-
-
-def _candidate(service: Manifest, revisions: Sequence[Manifest]) -> Manifest | None:
-    given = service["spec"]["template"].get("metadata", {}).get("name")
-    candidates = [r for r in revisions if given in (None, r["metadata"]["name"])]
-    return candidates[-1] if candidates else None
-
-
-def next_revision(service: Manifest, revisions: Sequence[Manifest]) -> Manifest:
-    """The revision that the service's template asks for, under its given name or numbered as Knative does."""
-    metadata = service["metadata"]
-    template = service["spec"]["template"]
-    given = template.get("metadata", {})
-    number = revision_generation(revisions[-1]) + 1 if revisions else 1
-    return {
-        "apiVersion": "serving.knative.dev/v1",
-        "kind": "Revision",
-        "metadata": {
-            "name": given.get("name") or revision_name(metadata["name"], number),
-            "namespace": metadata["namespace"],
-            "labels": {
-                **given.get("labels", {}),
-                SERVICE_LABEL: metadata["name"],
-                CONFIGURATION_LABEL: metadata["name"],
-                GENERATION_LABEL: str(number),
-            },
-            "annotations": dict(given.get("annotations", {})),
-            "ownerReferences": [owner_reference(service)],
-        },
-        "spec": template["spec"],
-    }
-
-
-def revision_generation(revision: Manifest) -> int:
-    """Which of its service's revisions it is, from 1."""
-    return int(revision["metadata"]["labels"][GENERATION_LABEL])
-
-
-def _is_made_from(service: Manifest, revision: Manifest) -> bool:
-    same = revision["metadata"].get("annotations", {}) == _annotations(service)
-    return same and bool(revision["spec"] == service["spec"]["template"]["spec"])
-
-
-def _annotations(service: Manifest) -> dict[str, str]:
-    annotations: dict[str, str] = service["spec"]["template"].get("metadata", {}).get("annotations", {})
-    return annotations
-
-
-def _serving_revision(
-    observed: Observed, revisions: Sequence[Manifest], latest: Manifest | None
-) -> Manifest | None:
-    """The revision that should have the traffic: the latest once it is ready, until then the one that has it."""
-    ready = {r["metadata"]["name"]: r for r in revisions if is_true(r, READY)}
-    if not ready:
-        return None
-    routed = routed_revisions(observed.ingress) if observed.ingress is not None else []
-    names = [*([latest["metadata"]["name"]] if latest is not None else []), *routed, [*ready][-1]]
-    return next(ready[name] for name in names if name in ready)
-
-
-def _configurations_ready(observed: Observed, latest: Manifest | None) -> StatusCondition:
-    if latest is None:
-        name = next_revision(observed.service, observed.revisions)["metadata"]["name"]
-        message = f"the name {name!r} belongs to a revision that was not made from this template"
-        return StatusCondition("ConfigurationsReady", "False", "RevisionNameTaken", message)
-    health = find(latest, READY)
-    return StatusCondition("ConfigurationsReady", *(health[1:] if health else ("Unknown", "Deploying", "")))
-
-
-def _routes_ready(observed: Observed, wanted: Manifest | None) -> StatusCondition:
-    ingress = observed.ingress
-    if wanted is None:
-        return StatusCondition("RoutesReady", "Unknown", "RevisionMissing", "no revision is ready yet")
-    if ingress is not None and not is_controlled_by(ingress, observed.service):
-        message = f"an Ingress named {ingress['metadata']['name']!r} belongs to something else"
-        return StatusCondition("RoutesReady", "False", "NotOwned", message)
-    if ingress is None or ingress["spec"] != wanted["spec"] or not holds_for_generation(ingress, READY):
-        return StatusCondition(
-            "RoutesReady", "Unknown", "IngressNotConfigured", "the gateway has not taken it yet"
-        )
-    return StatusCondition("RoutesReady", "True")
-
-
-def _addresses(service: Manifest, domains: Sequence[str], port: int) -> dict[str, Any]:
-    name, namespace = service["metadata"]["name"], service["metadata"]["namespace"]
-    inside = f"http://{local_hosts(name, namespace)[-1]}"
-    outside = external_hosts(name, namespace, domains)
-    return {"url": service_url(outside[0], port) if outside else inside, "address": {"url": inside}}
-
-
-def _named_revisions(
-    revisions: Sequence[Manifest], latest: Manifest | None, serving: Manifest | None
-) -> dict[str, Any]:
-    created = latest if latest is not None else revisions[-1] if revisions else None
-    named: dict[str, Any] = {}
-    if created is not None:
-        named["latestCreatedRevisionName"] = created["metadata"]["name"]
-    if serving is not None:
-        name = serving["metadata"]["name"]
-        named["latestReadyRevisionName"] = name
-        named["traffic"] = [{"latestRevision": True, "percent": 100, "revisionName": name}]
-    return named
-
-
-def service_url(host: str, port: int) -> str:
-    """The address a person types; port 80 is left out."""
-    return f"http://{host}" if port == 80 else f"http://{host}:{port}"
+    def service(self, service: Manifest) -> None:
+        """What it says of itself, which is what its children say."""
+        configuration, route = self._told["Configuration"], self._told.get("Route") or self._observed.route
+        assert route is not None, "made by now"
+        status = service_status(service, configuration, route, taken_name=self._taken_name, now=self._now)
+        self.statuses += _status_write(service | {"status": status}, service)

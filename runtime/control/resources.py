@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from upwell.functions.api.names import child_name
 from upwell.runtime.cluster.interface import Manifest
-from upwell.runtime.cluster.labels import REVISION_LABEL
+from upwell.runtime.cluster.labels import CONFIGURATION_LABEL, REVISION_LABEL
+from upwell.runtime.control.routing_state import MODIFIED_ANNOTATION, ROUTES_ANNOTATION, ROUTING_STATE_LABEL
 
 _LIMITS: Final = {
     "CONTAINER_CONCURRENCY": "containerConcurrency",
@@ -29,7 +30,10 @@ def deployment(revision: Manifest, service: str) -> Manifest:
     """The Deployment that runs `revision`, at zero replicas; its owner is the revision."""
     metadata = revision["metadata"]
     labels = {"app": metadata["name"], **metadata.get("labels", {}), REVISION_LABEL: metadata["name"]}
+    labels.pop(ROUTING_STATE_LABEL, None)
     annotations = dict(metadata.get("annotations", {}))
+    for changing in (ROUTES_ANNOTATION, MODIFIED_ANNOTATION):
+        annotations.pop(changing, None)
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -69,7 +73,7 @@ def _container(revision: Manifest, service: str) -> dict[str, Any]:
     container = serving_container(spec)
     identity = {
         "K_REVISION": metadata["name"],
-        "K_CONFIGURATION": service,
+        "K_CONFIGURATION": metadata.get("labels", {}).get(CONFIGURATION_LABEL) or service,
         "K_SERVICE": service,
         "SERVING_NAMESPACE": metadata["namespace"],
         "SERVING_REVISION": metadata["name"],

@@ -33,6 +33,7 @@ from upwell.runtime.control.config import ConfigLayers, PlatformConfig, platform
 from upwell.runtime.control.configmaps import ConfigMapFollower, stored_config_maps
 from upwell.runtime.control.follow import Follower
 from upwell.runtime.control.images import read_mappings
+from upwell.runtime.control.kingress import IngressSettings
 from upwell.runtime.control.metrics import AutoscalerCollector
 from upwell.runtime.control.planning import ServingSettings
 from upwell.runtime.control.prometheus import PrometheusServer, PrometheusSource
@@ -300,7 +301,7 @@ class Platform:
         return self.autoscaler.engine.save(self._clock.now())
 
     def _serving_settings(self, config: PlatformConfig) -> ServingSettings:
-        return ServingSettings(config.domains, self.port, config.autoscaler)
+        return ServingSettings(IngressSettings(config.domains), self.port, config.autoscaler)
 
     def _bind_admin(self) -> socket.socket:
         try:

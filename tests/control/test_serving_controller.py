@@ -18,7 +18,9 @@ from upwell.runtime.control.config import ConfigLayers, PlatformConfig, platform
 from upwell.runtime.control.configmaps import ConfigMapFollower
 from upwell.runtime.control.domains import Domain, Domains
 from upwell.runtime.control.follow import Follower
+from upwell.runtime.control.kingress import IngressSettings
 from upwell.runtime.control.planning import ServingSettings
+from upwell.runtime.control.service import LAST_APPLIED_ANNOTATION
 from upwell.runtime.control.serving import ServingController
 from upwell.runtime.gateway.activator import RevisionLimits
 from upwell.runtime.gateway.routes import RouteTable
@@ -27,7 +29,7 @@ from upwell.runtime.testing.launcher import FakeLauncher
 from upwell.runtime.testing.loop import run_fake
 
 T = TypeVar("T")
-SETTINGS = ServingSettings(Domains((), ("localhost",)), 8080)
+SETTINGS = ServingSettings(IngressSettings(Domains((), ("localhost",))), 8080)
 
 
 def service(name: str = "hello", digest: str = "d1", revision: str | None = None) -> Manifest:
@@ -160,7 +162,7 @@ def test_a_failing_generation_is_told_of_and_the_old_one_serves_on() -> None:
             await settle()
             launcher.templates[1].fail()
             await asyncio.sleep(1)
-            assert await world.ready() == ("False", "ImportFailed")
+            assert await world.ready() == ("False", "RevisionFailed")
             assert world.told.target("hello.default.localhost") == "default/hello-00001"
 
     run(scenario())
@@ -220,8 +222,8 @@ def test_a_stale_read_is_raised_so_that_the_queue_looks_again() -> None:
             async def stale(wanted: ObjectKey) -> Manifest | None:
                 found = await get(wanted)
                 if wanted == key and found is not None:
-                    labels = {"read": found["metadata"]["resourceVersion"]}
-                    await objects.update(found | {"metadata": found["metadata"] | {"labels": labels}})
+                    annotations = {LAST_APPLIED_ANNOTATION: found["metadata"]["resourceVersion"]}
+                    await objects.update(found | {"metadata": found["metadata"] | {"annotations": annotations}})
                 return found
 
             objects.get = stale  # type: ignore[method-assign,assignment]
@@ -298,7 +300,7 @@ def test_other_domains_are_programmed_for_every_service_at_once() -> None:
             await asyncio.sleep(2)
             before = len(world.told.tables)
             domains = Domains((Domain("mine.com", {}),), ("localhost",))
-            await world.serving.configure(ServingSettings(domains, 8080))
+            await world.serving.configure(ServingSettings(IngressSettings(domains), 8080))
             await asyncio.sleep(1)
             for number in range(20):
                 assert world.told.target(f"f{number}.default.mine.com") == f"default/f{number}-00001"

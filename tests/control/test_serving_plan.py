@@ -9,20 +9,14 @@ import pytest
 from upwell.autoscaler.spec import AutoscalerConfig
 from upwell.runtime.cluster.interface import Manifest
 from upwell.runtime.control.conditions import find
+from upwell.runtime.control.configuration import current_revision, next_revision_name, repaired_revision
 from upwell.runtime.control.domains import Domain, Domains
 from upwell.runtime.control.ingress import programmed_status
-from upwell.runtime.control.planning import (
-    Observed,
-    ServingSettings,
-    Verb,
-    Write,
-    current_revision,
-    next_revision,
-    plan,
-    repaired_revision,
-)
+from upwell.runtime.control.kingress import IngressSettings
+from upwell.runtime.control.planning import Observed, ServingSettings, plan
+from upwell.runtime.control.writes import Verb, Write
 
-SETTINGS = ServingSettings(Domains((), ("localhost", "example.com")), 8080)
+SETTINGS = ServingSettings(IngressSettings(Domains((), ("localhost", "example.com"))), 8080)
 ZERO_INITIAL_SCALE = {"allow-zero-initial-scale": "true", "initial-scale": "0"}
 SOURCE = {"upwell.dev/source": '{"bundle":"d1","module":"main"}'}
 NOW = 1_700_000_000.0
@@ -51,6 +45,7 @@ class World:
     def __init__(self, declared: Manifest, settings: ServingSettings = SETTINGS) -> None:
         self.service = declared
         self.settings = settings
+        self.now = NOW
         self.objects: dict[tuple[str, str], Manifest] = {}
         self.writes: list[tuple[str, str, str]] = []
 
@@ -58,25 +53,38 @@ class World:
         return [manifest for (found, _), manifest in sorted(self.objects.items()) if found == kind]
 
     def observed(self) -> Observed:
-        owned = [r for r in self.of("Revision") if r["metadata"]["ownerReferences"][0]["uid"] == "service-uid"]
+        configuration = self.objects.get(("Configuration", "hello"))
+        owned = [] if configuration is None else [r for r in self.of("Revision") if self._is_own(r, configuration)]
         revisions = sorted(
             owned, key=lambda r: int(r["metadata"]["labels"]["serving.knative.dev/configurationGeneration"])
         )
         namesake = None
-        declared = current_revision(self.service, revisions) or repaired_revision(self.service, revisions)
-        if declared is None:
-            name = next_revision(self.service, revisions)["metadata"]["name"]
-            namesake = self.objects.get(("Revision", name))
-        ingress = self.objects.get(("Ingress", "hello"))
-        return Observed(self.service, revisions, self.of("Deployment"), ingress, namesake)
+        if configuration is not None:
+            declared = current_revision(configuration, revisions) or repaired_revision(configuration, revisions)
+            if declared is None:
+                namesake = self.objects.get(("Revision", next_revision_name(configuration, revisions)))
+        return Observed(
+            self.service,
+            configuration,
+            self.objects.get(("Route", "hello")),
+            revisions,
+            self.of("Deployment"),
+            self.objects.get(("Ingress", "hello")),
+            namesake,
+        )
+
+    def _is_own(self, revision: Manifest, configuration: Manifest) -> bool:
+        uids = {reference["uid"] for reference in revision["metadata"]["ownerReferences"]}
+        return bool(uids & {"service-uid", configuration["metadata"]["uid"]})
 
     def settle(self, *, programmed: bool = True) -> None:
         """Apply plans, and play the gateway, until both are at rest."""
-        for _ in range(20):
-            writes = plan(copy.deepcopy(self.observed()), self.settings, NOW)
-            if not writes and not (programmed and self.program()):
+        for _ in range(40):
+            found = plan(copy.deepcopy(self.observed()), self.settings, self.now)
+            self.again_after = found.again_after
+            if not found.writes and found.is_settled and not (programmed and self.program()):
                 return
-            for write in writes:
+            for write in found.writes:
                 self.write(write)
         raise AssertionError(f"the plan never comes to rest: {self.writes[-5:]}")
 
@@ -94,7 +102,8 @@ class World:
         kind, name = manifest["kind"], manifest["metadata"]["name"]
         self.writes.append((write.verb.value, kind, name))
         if kind == "Service":
-            self.service = manifest
+            assert write.verb is Verb.STATUS
+            self.service = self.service | {"status": manifest["status"]}
             return
         stored = self.objects.get((kind, name), {})
         if write.verb is Verb.CREATE:
@@ -104,12 +113,24 @@ class World:
             assert manifest["metadata"]["resourceVersion"] == stored["metadata"]["resourceVersion"]
             version = str(int(stored["metadata"]["resourceVersion"]) + 1)
             manifest["metadata"] |= {
-                "generation": stored["metadata"]["generation"] + 1,
+                "generation": stored["metadata"]["generation"] + (stored["spec"] != manifest["spec"]),
                 "resourceVersion": version,
             }
+            manifest.pop("status", None)
+            manifest = manifest | ({"status": stored["status"]} if "status" in stored else {})
         if write.verb is Verb.STATUS:
             manifest = stored | {"status": manifest["status"]}
-        self.objects[kind, name] = manifest
+        if write.verb is Verb.DELETE:
+            self.delete(kind, name)
+        else:
+            self.objects[kind, name] = copy.deepcopy(manifest)
+
+    def delete(self, kind: str, name: str) -> None:
+        """With all that it owns."""
+        uid = self.objects.pop((kind, name))["metadata"]["uid"]
+        for key, each in list(self.objects.items()):
+            if any(owner["uid"] == uid for owner in each["metadata"].get("ownerReferences", ())):
+                self.delete(*key)
 
     def report(
         self, deployment: str, status: str, reason: str = "", message: str = "", *, wanted: int = 0, ready: int = 0
@@ -170,7 +191,10 @@ def test_a_function_that_cannot_be_loaded_is_told_of_with_its_reason() -> None:
     world.settle()
     world.report("hello-00001-deployment", "False", "ImportFailed", "no module named 'pandas'")
     world.settle()
-    assert world.ready() == ("False", "ImportFailed", "no module named 'pandas'")
+    message = "no module named 'pandas'"
+    told = f'Revision "hello-00001" failed with message: {message}.'
+    assert world.ready() == ("False", "RevisionFailed", told)
+    assert world.revision("Ready") == ("False", "ImportFailed")
     assert world.of("Ingress") == []
 
 
@@ -192,7 +216,7 @@ def test_a_changed_template_makes_the_next_revision_and_traffic_moves_when_it_is
     world.report("hello-00002-deployment", "False", "ImportFailed", "SyntaxError")
     world.settle()
     assert set(world.split()) == {"hello-00001"}
-    assert world.ready() == ("False", "ImportFailed", "SyntaxError")
+    assert world.ready() == ("False", "RevisionFailed", 'Revision "hello-00002" failed with message: SyntaxError.')
     world.report("hello-00002-deployment", "True")
     world.settle()
     assert set(world.split()) == {"hello-00002"}
@@ -206,7 +230,8 @@ def test_an_annotation_of_the_template_makes_a_revision_too() -> None:
     world.settle()
     last = world.of("Revision")[-1]
     assert last["metadata"]["name"] == "hello-00002"
-    assert last["metadata"]["annotations"] == {**SOURCE, "autoscaling.knative.dev/target": "5"}
+    given = {**SOURCE, "autoscaling.knative.dev/target": "5"}
+    assert given.items() <= last["metadata"]["annotations"].items()
 
 
 def test_looking_again_writes_nothing() -> None:
@@ -346,10 +371,12 @@ def test_an_image_without_a_source_is_told_of_and_nothing_is_deployed() -> None:
     world = World(service(mapped=False))
     world.settle()
     status, reason, message = world.ready()
-    assert (status, reason) == ("False", "ImageNotMapped")
+    assert (status, reason) == ("False", "RevisionFailed")
     assert message == (
-        'no source or command is mapped to the image "hello"; map it with: upwell apply -f … --image hello=PATH'
+        'Revision "hello-00001" failed with message: '
+        'no source or command is mapped to the image "hello"; map it with: upwell apply -f … --image hello=PATH.'
     )
+    assert world.revision("Ready") == ("False", "ImageNotMapped")
     assert world.of("Deployment") == []
     assert world.revision("ContainerHealthy") == ("False", "ImageNotMapped")
 
@@ -446,7 +473,7 @@ def test_another_domain_changes_the_url_and_the_hosts_and_is_ready_once_the_gate
     world.report("hello-00001-deployment", "True")
     world.settle()
     domains = Domains((Domain("mine.com", {}), Domain("x.com", {"app": "x"})), ("localhost", "example.com"))
-    world.settings = ServingSettings(domains, 80)
+    world.settings = ServingSettings(IngressSettings(domains), 80)
     world.settle(programmed=False)
     assert world.ready()[:2] == ("Unknown", "IngressNotConfigured")
     world.settle()
