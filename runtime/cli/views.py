@@ -19,7 +19,6 @@ from upwell.runtime.cluster.kinds import (
 )
 from upwell.runtime.cluster.labels import CONFIGURATION_LABEL, GENERATION_LABEL
 from upwell.runtime.control.conditions import READY, find
-from upwell.runtime.control.kingress import CLASS_ANNOTATIONS
 
 Object = Mapping[str, Any]
 
@@ -176,7 +175,7 @@ _COLUMNS: Final[Mapping[str, Sequence[Column]]] = {
         Column("REASON", _reason),
         Column("HOSTS", _hosts),
         Column("TRAFFIC", _main_splits, wide=True),
-        Column("CLASS", _annotation(CLASS_ANNOTATIONS[0]), wide=True),
+        Column("CLASS", _annotation("networking.knative.dev/ingress.class"), wide=True),
         _AGE._replace(wide=True),
     ),
     DESTINATION_RULE: (Column("HOST", _spec("host")), Column("READY", _ready), Column("REASON", _reason), _AGE),
