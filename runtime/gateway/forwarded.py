@@ -31,7 +31,10 @@ TAG_HEADER: Final = b"knative-serving-tag"
 _FORWARDED_FOR: Final = b"x-forwarded-for"
 _FORWARDED_PROTO: Final = b"x-forwarded-proto"
 _FORWARDED: Final = b"forwarded"
-_PRIVILEGED: Final = (b"k-", b"knative-", b"x-forwarded-", _FORWARDED)
+_PRIVILEGED: Final = (
+    *(b"k-", b"knative-", b"x-forwarded-", _FORWARDED),
+    *(b"k_", b"knative_", b"x_forwarded_", b"x-forwarded_", b"x_forwarded-"),
+)
 """What names begin with by which platform and proxies speak; from outside they would let a client do so."""
 _SIGNS: Final = (_FORWARDED_FOR, _FORWARDED, b"x-forwarded-host", _FORWARDED_PROTO, b"x-real-ip", b"via")
 """Fields that say that a request comes from farther away than the peer."""
@@ -147,7 +150,8 @@ def complete_answer(exchange: Exchange, headers: Headers) -> None:
 def dropped_fields(request: RequestHead, target: RouteTarget, *, keeps_tag: bool = False) -> frozenset[bytes]:
     """Names of the fields that a client may not say to a function, and of those that the route sets.
 
-    Names with an underscore are names like any other. `keeps_tag` is the virtual host's.
+    Names with an underscore pass, but for those that a function could take for one of the platform's: WSGI and CGI
+    do not tell `_` from `-`. `keeps_tag` is the virtual host's.
     """
     names = [name for name in request.names if name.startswith(_PRIVILEGED)]
     if request.method in _LIMITED and forwards_left(request) is not None:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from upwell.autoscaler.stats import ReportBatch, RequestStats
 from upwell.functions.api.policies import PolicyResource
@@ -33,6 +33,9 @@ from upwell.runtime.http.upstream import UpstreamPool
 from upwell.runtime.mesh.chain import NOTHING
 from upwell.runtime.mesh.settings import MeshSettings
 from upwell.runtime.timers import Timer, TimerWheel
+
+PROMPT_SECONDS: Final = 0.002
+"""Resolution of timers that a request waits for; deadlines, which hardly ever come, have a coarser one."""
 
 _log = logging.getLogger("upwell.gateway")
 
@@ -121,6 +124,7 @@ class Gateway:
         self.clock = clock
         self.settings = settings
         self.timers = TimerWheel(asyncio.get_running_loop())
+        self.prompt_timers = TimerWheel(asyncio.get_running_loop(), PROMPT_SECONDS)
         self.routes = RouteTable()
         self.revisions: dict[str, RevisionEntry] = {}
         self.unrouted = 0
@@ -291,9 +295,8 @@ class Gateway:
                 self.replica_changed(replica)
         entry.activator.limits = limits
         entry.reset_poke()
-        if entry.labels != labels or not entry.labels:
-            entry.labels = labels
-            self.policing.revision_changed(revision, entry)
+        entry.labels = labels
+        self.policing.revision_changed(revision, entry)
 
     def remove_revision(self, revision: str) -> None:
         """Forget a revision; calls that still wait for it are answered."""

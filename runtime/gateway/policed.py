@@ -229,7 +229,7 @@ class PolicedCall(Call):
         self.entry.retries += 1
         self._give_back()
         self._pausing = True
-        self.timer = self.gateway.timers.schedule(decision.delay, self._next_attempt)
+        self.timer = self.gateway.prompt_timers.schedule(decision.delay, self._next_attempt)
         self.exchange.on_gone = self._gone
         return True
 

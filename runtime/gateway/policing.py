@@ -56,7 +56,7 @@ class Policing:
         self.resolved = asyncio.Event()
         self.mirroring = Mirroring(gateway)
         self._gateway = gateway
-        self._policies = Policies(settings, gateway.timers, gateway.clock, random.random)
+        self._policies = Policies(settings, gateway.prompt_timers, gateway.clock, random.random)
         self._acting: dict[VirtualHost, Acting] = {}
         self._known: set[VirtualHost] = set()
         self._targeting: dict[str, set[VirtualHost]] = {}
@@ -150,7 +150,7 @@ class Policing:
             self._acting.pop(vhost, None)
 
     def _set_chain(self, revision: str, entry: RevisionEntry) -> None:
-        before, chain = entry.chain, self._policies.at_revision(RevisionPlace.of(revision, entry.labels))
+        before, chain = entry.chain, self._policies.at_revision(_place(revision, entry))
         entry.chain = chain
         activator = entry.activator
         if chain.balancing is not before.balancing:
@@ -305,6 +305,10 @@ class _EventBody:
 
 def _revisions_of(vhost: VirtualHost) -> set[str]:
     return {target.revision for rule in vhost.rules for target in rule.targets}
+
+
+def _place(revision: str, entry: RevisionEntry) -> RevisionPlace:
+    return RevisionPlace.of(revision, entry.labels, entry.activator.limits.burst_threshold)
 
 
 def _told(namespace: str, revision: str) -> list[tuple[bytes, bytes]]:

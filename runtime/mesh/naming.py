@@ -64,13 +64,15 @@ class RevisionPlace:
     name: str
     labels: Mapping[str, str] = field(default_factory=dict)
     """Of its replicas."""
+    capacity: int = 0
+    """Requests that a replica is taken to handle at once; 0 where nothing says so."""
 
     @classmethod
-    def of(cls, revision: str, labels: Mapping[str, str]) -> RevisionPlace:
+    def of(cls, revision: str, labels: Mapping[str, str], capacity: int = 0) -> RevisionPlace:
         """The place of the revision `NAMESPACE/NAME` whose object has `labels`."""
         namespace, _, name = revision.partition("/")
         own = {"app": name, "serving.knative.dev/revision": name}
-        return cls(namespace, name, {**labels, **own})
+        return cls(namespace, name, {**labels, **own}, capacity)
 
     @property
     def own_hosts(self) -> tuple[str, str]:

@@ -29,6 +29,7 @@ from upwell.runtime.mesh.load_balancing import Balancing
 from upwell.runtime.mesh.local_rate_limit import LocalRateLimit
 from upwell.runtime.mesh.naming import (
     ANY,
+    SERVICE_PORTS,
     RevisionPlace,
     RoutePlace,
     canonical,
@@ -48,8 +49,6 @@ _Key = tuple[str, int]
 """A policy's name and which of its parts."""
 
 _EVENT_PREFIX: Final = "ce-"
-_EVENT_LABEL: Final = "http.request.header.ce_"
-_ANY_SERVICE: Final = (None, "", "any", ANY)
 
 
 def policy_name(resource: PolicyResource) -> str:
@@ -156,7 +155,7 @@ class Policies:
             key, lambda each, config: self._means_revision(each, config, place)
         )
         quotas = [
-            (each, quota.at(selectors))
+            quota.at(selectors)
             for each, quota in self._quotas
             if (selectors := self._quota_selectors(each, place))
         ]
@@ -166,10 +165,10 @@ class Policies:
             breakers,
             observers,
             None,
-            tuple(quota for _, quota in quotas),
+            tuple(quotas),
             balancing,
             budget,
-            limit_events or events or any(_EVENT_LABEL in each.spec.model_dump_json() for each, _ in quotas),
+            limit_events or events or any(quota.reads_events for quota in quotas),
         )
         return build_chain(found, self._wheel)
 
@@ -230,10 +229,18 @@ class Policies:
         if rule is None:
             return None, None
         name = policy_name(rule)
-        policy = rule.traffic_policy(place.labels)
-        make = partial(Balancing, name, policy, random=self._random, zone=self._settings.zone, labels=place.labels)
-        budget = policy.retry_budget
-        return self._keep(key).take((name, 0), policy, make), None if budget is None else _retry_budget(budget)
+        policy = rule.traffic_policy(place.labels, ports=SERVICE_PORTS)
+        make = partial(
+            Balancing,
+            name,
+            policy,
+            random=self._random,
+            zone=self._settings.zone,
+            labels=place.labels,
+            capacity=place.capacity,
+        )
+        balancing = self._keep(key).take((name, 0), (policy, place.capacity), make)
+        return balancing, None if policy.retry_budget is None else _retry_budget(policy.retry_budget)
 
     def _rule_of(self, place: RevisionPlace) -> DestinationRule | None:
         """The one that names the revision most closely; among those its own namespace's."""
@@ -298,11 +305,10 @@ class Policies:
         return [
             each
             for each in policy.spec.quota_scheduler.selectors
-            if (each.port is None or is_service_port(each.port.number))
+            if each.is_ingress
+            and is_service_port(each.port_number)
             and (
-                each.service in _ANY_SERVICE
-                or place.is_named(each.service, namespace)
-                or place.belongs_to(each.service, namespace)
+                each.host == ANY or place.is_named(each.host, namespace) or place.belongs_to(each.host, namespace)
             )
         ]
 

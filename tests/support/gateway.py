@@ -17,6 +17,7 @@ from upwell.runtime.gateway.routes import PathRule, RouteTable, RouteTarget, Vir
 from upwell.runtime.gateway.settings import GatewaySettings
 from upwell.runtime.http.connect import Endpoint
 from upwell.runtime.http.settings import HttpSettings
+from upwell.runtime.mesh.settings import MeshSettings
 from upwell.runtime.testing.clock import FakeClock
 
 REVISION = "default/hello-00001"
@@ -84,13 +85,18 @@ class Stage:
     async def client(self, data: bytes | None = None) -> Peer:
         return await self.served.client(request() if data is None else data)
 
-    async def replica(self, script: Script | None = None, name: str = "r1") -> tuple[Replica, Backend]:
+    async def replica(
+        self, script: Script | None = None, name: str = "r1", *, revision: str = REVISION, locality: str = ""
+    ) -> tuple[Replica, Backend]:
         """A ready replica behind which a raw back end plays."""
         made = await self.stack.enter_async_context(backend(script or answering()))
-        return self.rise(made.endpoint, name), made
+        return self.rise(made.endpoint, name, revision=revision, locality=locality), made
 
-    def rise(self, endpoint: Endpoint, name: str = "r1") -> Replica:
-        replica = Replica(name, REVISION, endpoint, ReplicaState.READY, 0.0, phases={"fork": 1.0, "start": 2.5})
+    def rise(
+        self, endpoint: Endpoint, name: str = "r1", *, revision: str = REVISION, locality: str = ""
+    ) -> Replica:
+        phases = {"fork": 1.0, "start": 2.5}
+        replica = Replica(name, revision, endpoint, ReplicaState.READY, 0.0, phases=phases, locality=locality)
         self.told.running.append(replica)
         self.gateway.replica_changed(replica)
         return replica
@@ -109,6 +115,7 @@ async def stage(
     limits: RevisionLimits | None = None,
     settings: GatewaySettings | None = None,
     http: HttpSettings | None = None,
+    mesh: MeshSettings | None = None,
 ) -> AsyncIterator[Stage]:
     """A gateway with one route and one revision without a replica."""
     told = Recorded()
@@ -121,6 +128,7 @@ async def stage(
         http=http or HttpSettings(),
         cluster=told,
         settings=settings or GatewaySettings(),
+        mesh=mesh or MeshSettings(),
     )
     target = RouteTarget(REVISION, 100)
     rule = PathRule(b"/", (), (target,))
