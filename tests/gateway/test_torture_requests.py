@@ -20,7 +20,7 @@ NEXT = b"GET /next HTTP/1.1\r\n" + H + b"\r\n"
 
 @dataclass(frozen=True)
 class Case:
-    """What is sent over one connection, the statuses that come back, and what a replica sees: method, target, body."""
+    """What is sent on one connection, the statuses that come back, and what is seen: method, target, body."""
 
     sent: bytes
     statuses: tuple[int, ...]
@@ -62,7 +62,7 @@ REFUSED_FRAMING = {
         ("CL with a plus", b"Content-Length: +5\r\n", b"hello"),
         ("CL with a point", b"Content-Length: 5.0\r\n", b"hello"),
         ("CL with an exponent", b"Content-Length: 5e0\r\n", b"hello"),
-        ("CL with digits of another script", "Content-Length: ٥\r\n".encode(), b"hello"),
+        ("CL with digits of another script", b"Content-Length: \xd9\xa5\r\n", b"hello"),
         ("CL with a space within", b"Content-Length: 1 0\r\n", b"helloworld"),
         ("CL with a semicolon", b"Content-Length: 5;a=b\r\n", b"hello"),
     ]
