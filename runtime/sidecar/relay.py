@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from upwell.runtime.http.exchange import Exchange
-from upwell.runtime.http.forward import Forwarding, OutcomeKind
+from upwell.runtime.http.forward import Changes, Forwarding, OutcomeKind
 from upwell.runtime.http.messages import Headers
 from upwell.runtime.http.upstream import UpstreamPool
 from upwell.runtime.sidecar.request import add_cache_control, encode_head
@@ -40,7 +40,7 @@ class Relay(Forwarding):
     __slots__ = ("_authority", "_held", "_passage")
 
     def __init__(self, passage: Passage, exchange: Exchange, pool: UpstreamPool, authority: bytes) -> None:
-        super().__init__(exchange, pool, [], _NONE, passage)
+        super().__init__(exchange, pool, Changes([], _NONE), passage)
         self._passage = passage
         self._authority = authority
         self._held: _HeldAnswer | None = None
