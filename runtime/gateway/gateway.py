@@ -285,6 +285,15 @@ class Gateway:
         """Put these policies in force, in the place of all that were, from the next request on."""
         self.policing.replace(resources)
 
+    def policy_matches(self) -> Mapping[str, Sequence[str]]:
+        """Where each policy acts, by `KIND NAMESPACE/NAME`."""
+        return self.policing.matches()
+
+    @property
+    def policies_resolved(self) -> asyncio.Event:
+        """Set whenever it may have changed where policies act."""
+        return self.policing.resolved
+
     def set_revision(self, revision: str, limits: RevisionLimits, labels: Mapping[str, str]) -> None:
         """Serve this revision, whose object has `labels`, from now on, or under these limits."""
         entry = self.revisions.get(revision)
