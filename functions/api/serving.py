@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -23,6 +23,8 @@ from upwell.functions.api.meta import (
     invalid,
 )
 from upwell.functions.api.pod import Container, PodSpec, Probe, Resources, TcpSocket
+
+SERVICE_LABEL: Final = "serving.knative.dev/service"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,15 @@ class TrafficTarget(Model):
 
 def _because(revision_name: str | None) -> str:
     return "where revisionName is given" if revision_name else "where no revisionName is given"
+
+
+def _check_named(traffic: list[TrafficTarget] | None) -> None:
+    """A Route by itself has no configuration of its own that a target could mean."""
+    if not traffic:
+        raise invalid("needs at least one target: the percentages must add up to 100, not 0", "traffic")
+    for index, target in enumerate(traffic):
+        if not target.revision_name and not target.configuration_name:
+            raise invalid("needs a configurationName or a revisionName", "traffic", index)
 
 
 def _check_shares(traffic: list[TrafficTarget] | None) -> list[TrafficTarget] | None:
@@ -216,6 +227,11 @@ class Configuration(Model):
     spec: ConfigurationSpec
     status: ConfigurationStatus | None = None
 
+    @field_validator("metadata")
+    @classmethod
+    def _check_metadata(cls, metadata: ObjectMeta) -> ObjectMeta:
+        return _check_owner(metadata)
+
     @field_validator("spec")
     @classmethod
     def _check_spec(cls, spec: ConfigurationSpec, info: ValidationInfo) -> ConfigurationSpec:
@@ -242,16 +258,45 @@ class Route(Model):
     spec: RouteSpec
     status: RouteStatus | None = None
 
+    @field_validator("metadata")
+    @classmethod
+    def _check_metadata(cls, metadata: ObjectMeta) -> ObjectMeta:
+        return _check_owner(metadata)
+
+    @field_validator("spec")
+    @classmethod
+    def _check_spec(cls, spec: RouteSpec) -> RouteSpec:
+        _check_named(spec.traffic)
+        return spec
+
 
 def with_defaults(service: Service, defaults: Defaults) -> Service:
     """The Service with everything said that Knative would fill in; a new object."""
     spec = service.spec
-    template = spec.template.model_copy(update={"spec": _complete_revision(spec.template.spec, defaults)})
     traffic = spec.traffic or [TrafficTarget.model_validate({"latestRevision": True, "percent": 100})]
     completed = spec.model_copy(
-        update={"template": template, "traffic": [_complete_target(target) for target in traffic]}
+        update={
+            "template": _complete_template(spec.template, defaults),
+            "traffic": [_complete_target(target) for target in traffic],
+        }
     )
     return service.model_copy(update={"spec": completed})
+
+
+def complete_configuration(configuration: Configuration, defaults: Defaults) -> Configuration:
+    """The Configuration with everything said that Knative would fill in; a new object."""
+    template = _complete_template(configuration.spec.template, defaults)
+    return configuration.model_copy(update={"spec": configuration.spec.model_copy(update={"template": template})})
+
+
+def complete_route(route: Route) -> Route:
+    """The Route with everything said that Knative would fill in; a new object."""
+    traffic = [_complete_target(target) for target in route.spec.traffic or ()]
+    return route.model_copy(update={"spec": route.spec.model_copy(update={"traffic": traffic})})
+
+
+def _complete_template(template: RevisionTemplate, defaults: Defaults) -> RevisionTemplate:
+    return template.model_copy(update={"spec": _complete_revision(template.spec, defaults)})
 
 
 def _complete_revision(spec: RevisionSpec, defaults: Defaults) -> RevisionSpec:
@@ -300,6 +345,15 @@ def _complete_probe(probe: Probe | None) -> Probe:
 def _complete_target(target: TrafficTarget) -> TrafficTarget:
     latest = target.latest_revision if target.latest_revision is not None else not target.revision_name
     return target.model_copy(update={"latest_revision": latest})
+
+
+def _check_owner(metadata: ObjectMeta) -> ObjectMeta:
+    """Only what a Service made may say that it is a Service's."""
+    service = (metadata.labels or {}).get(SERVICE_LABEL)
+    owners = {(owner.kind, owner.name) for owner in metadata.owner_references or ()}
+    if service is not None and ("Service", service) not in owners:
+        raise invalid(f"no Service {service!r} is among the owner references", "labels", SERVICE_LABEL)
+    return metadata
 
 
 def _check_revision_name(spec: ConfigurationSpec, info: ValidationInfo) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -25,9 +25,23 @@ from upwell.autoscaler.annotations import (
     validate_annotations,
 )
 from upwell.autoscaler.spec import AutoscalerConfig
+from upwell.functions.api.asm import ASMCircuitBreaker, ASMLocalRateLimiter
 from upwell.functions.api.core import ConfigMap, Namespace
+from upwell.functions.api.destination_rule import DestinationRule
 from upwell.functions.api.meta import Fault, faults, field_path
-from upwell.functions.api.serving import Defaults, Service, with_defaults
+from upwell.functions.api.networking import Ingress
+from upwell.functions.api.policies import PolicyResource
+from upwell.functions.api.scheduling import QuotaSchedulingPolicy
+from upwell.functions.api.serving import (
+    Configuration,
+    Defaults,
+    Route,
+    Service,
+    complete_configuration,
+    complete_route,
+    with_defaults,
+)
+from upwell.functions.api.virtual_service import VirtualService
 from upwell.functions.errors import InvalidFunction
 from upwell.runtime.cluster.interface import Manifest, ObjectKey
 from upwell.runtime.cluster.kinds import NAMESPACE, type_of
@@ -36,6 +50,7 @@ from upwell.runtime.control.admitted import SET_BY_PLATFORM, Admitted, Declared,
 from upwell.runtime.control.config import CONFIG_MAPS, CONFIG_NAMESPACE, ConfigLayers, check_config_map
 from upwell.runtime.control.honoured import not_honoured
 from upwell.runtime.control.revision import PROGRESS_DEADLINE, read_progress_deadline
+from upwell.runtime.control.rollout import DURATION_ANNOTATIONS, read_rollout_duration
 from upwell.runtime.control.settling import settle
 
 SIZE_LIMIT: Final = 1024 * 1024
@@ -44,12 +59,26 @@ DEPTH_LIMIT: Final = 100
 
 __all__ = ["AdmissionContext", "Admitted", "Declared", "Refused", "admit", "key_of", "settle", "validate"]
 
+POLICIES: Final[Sequence[type[PolicyResource]]] = (
+    ASMLocalRateLimiter,
+    ASMCircuitBreaker,
+    DestinationRule,
+    QuotaSchedulingPolicy,
+    VirtualService,
+)
 _MODELS: Final[Mapping[tuple[str, str], type[BaseModel]]] = {
     ("serving.knative.dev/v1", "Service"): Service,
+    ("serving.knative.dev/v1", "Configuration"): Configuration,
+    ("serving.knative.dev/v1", "Route"): Route,
+    ("networking.internal.knative.dev/v1alpha1", "Ingress"): Ingress,
+    **{(version, policy.KIND): policy for policy in POLICIES for version in policy.VERSIONS},
     ("v1", "ConfigMap"): ConfigMap,
     ("v1", "Namespace"): Namespace,
 }
-_TAKEN: Final = "Service (serving.knative.dev/v1), ConfigMap (v1) and Namespace (v1)"
+TAKEN_KINDS: Final = tuple(
+    dict.fromkeys(type_of({"apiVersion": version, "kind": kind}) for version, kind in _MODELS if kind != NAMESPACE)
+)
+"""All that is in a namespace, those before that own others."""
 _TEMPLATE_ANNOTATIONS: Final = ("spec", "template", "metadata", "annotations")
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -97,15 +126,25 @@ def validate(manifest: object, context: AdmissionContext, *, index: int = 0) -> 
     _check_size(manifest, index)
     model = _model_of(manifest, index)
     assert isinstance(manifest, dict), "has a kind"
+    own, moved = _own_part(manifest), list[str]()
+    if issubclass(model, PolicyResource):
+        own, moved = model.lift(own)
     try:
-        resource = model.model_validate(_own_part(manifest), context=context.defaults)
+        resource = model.model_validate(own, context=context.defaults)
     except ValidationError as error:
         raise Refused(index, faults(error)) from error
-    if isinstance(resource, Service):
-        return _declared_service(resource, context, index)
+    if isinstance(resource, PolicyResource):
+        return Declared(resource.to_manifest(), (*moved, *resource.warnings()))
+    if isinstance(resource, Ingress):
+        return Declared(resource.with_defaults().to_manifest(), tuple(resource.warnings()))
     if isinstance(resource, ConfigMap):
         return _declared_config_map(resource, context, index)
-    assert isinstance(resource, Namespace), "one of the models"
+    if isinstance(resource, Namespace):
+        return _declared_namespace(resource)
+    return _declared_serving(resource, context, index)
+
+
+def _declared_namespace(resource: Namespace) -> Declared:
     declared = resource.to_manifest()
     del declared["metadata"]["namespace"]
     return Declared(declared, ())
@@ -122,9 +161,20 @@ def _model_of(manifest: object, index: int) -> type[BaseModel]:
     model = _MODELS.get((str(version), str(kind)))
     if model is None:
         near = [known for known, name in _MODELS if name == kind]
-        message = f"must be {near[0]} for a {kind} here" if near else f"taken are {_TAKEN}, not {kind} ({version})"
+        message = (
+            f"must be {' or '.join(near)} for a {kind} here" if near else f"{_taken()}, not {kind} ({version})"
+        )
         raise Refused(index, [Fault(("apiVersion",) if near else ("kind",), message)])
     return model
+
+
+def _taken() -> str:
+    """The kinds with their versions, as a sentence begins."""
+    versions: dict[str, list[str]] = {}
+    for version, kind in _MODELS:
+        versions.setdefault(kind, []).append(version)
+    *kinds, last = (f"{kind} ({', '.join(known)})" for kind, known in versions.items())
+    return f"taken are {', '.join(kinds)} and {last}"
 
 
 def _own_part(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -159,11 +209,28 @@ def _inner(value: object) -> Iterable[object]:
     return value if isinstance(value, list) else ()
 
 
-def _declared_service(service: Service, context: AdmissionContext, index: int) -> Declared:
-    declared = with_defaults(service, context.defaults).to_manifest()
+def _declared_serving(resource: BaseModel, context: AdmissionContext, index: int) -> Declared:
+    """A Service, Configuration or Route."""
+    if isinstance(resource, Route):
+        declared = complete_route(resource).to_manifest()
+        found, warnings = list(_rollout_faults(declared)), list[str]()
+    elif isinstance(resource, Configuration):
+        declared = complete_configuration(resource, context.defaults).to_manifest()
+        found, warnings = _template_findings(declared, context)
+    else:
+        assert isinstance(resource, Service), "one of the models"
+        declared = with_defaults(resource, context.defaults).to_manifest()
+        found, warnings = _template_findings(declared, context)
+        found += _rollout_faults(declared)
+    if found:
+        raise Refused(index, found)
+    return Declared(declared, tuple(warnings))
+
+
+def _template_findings(declared: Manifest, context: AdmissionContext) -> tuple[list[Fault], list[str]]:
+    """What is wrong with the template of a Service or Configuration, and what is only odd."""
     found, warnings = not_honoured(declared)
-    metadata = declared["spec"]["template"].get("metadata", {})
-    annotations = metadata.get("annotations", {})
+    annotations = declared["spec"]["template"].get("metadata", {}).get("annotations", {})
     found += [
         Fault((*_TEMPLATE_ANNOTATIONS, key), problem)
         for key, problem in validate_annotations(annotations, context.autoscaler)
@@ -177,9 +244,16 @@ def _declared_service(service: Service, context: AdmissionContext, index: int) -
         found += _source_faults(annotations)
     if PROGRESS_DEADLINE in annotations:
         found += _deadline_faults(annotations[PROGRESS_DEADLINE])
-    if found:
-        raise Refused(index, found)
-    return Declared(declared, (*warnings, *_annotation_warnings(annotations, context.autoscaler)))
+    return found, [*warnings, *_annotation_warnings(annotations, context.autoscaler)]
+
+
+def _rollout_faults(declared: Manifest) -> Iterable[Fault]:
+    annotations = declared["metadata"].get("annotations", {})
+    for key in DURATION_ANNOTATIONS:
+        try:
+            read_rollout_duration(annotations.get(key, ""))
+        except ValueError as error:
+            yield Fault(("metadata", "annotations", key), f"{error}, was {annotations[key][:64]!r}")
 
 
 def _annotation_warnings(annotations: Mapping[str, str], config: AutoscalerConfig) -> Iterable[str]:

@@ -9,7 +9,7 @@ from typing import Final, Literal
 from upwell.functions.api.meta import Fault
 from upwell.functions.errors import InvalidInput
 from upwell.runtime.cluster.interface import Manifest
-from upwell.runtime.cluster.kinds import SERVICE, type_of
+from upwell.runtime.cluster.kinds import CONFIGURATION, SERVICE, type_of
 
 SET_BY_PLATFORM: Final = (
     "uid",
@@ -22,6 +22,9 @@ SET_BY_PLATFORM: Final = (
     "selfLink",
 )
 """Of an object's metadata: what its store says and no manifest."""
+
+WITH_TEMPLATE: Final = (SERVICE, CONFIGURATION)
+"""The kinds that revisions are made from."""
 
 Action = Literal["created", "configured", "unchanged"]
 
@@ -47,8 +50,8 @@ class Declared:
 
     @property
     def image(self) -> str | None:
-        """The image of a Service."""
-        if type_of(self.manifest) != SERVICE:
+        """The image of a Service or Configuration."""
+        if type_of(self.manifest) not in WITH_TEMPLATE:
             return None
         return str(self.manifest["spec"]["template"]["spec"]["containers"][0]["image"])
 

@@ -1,8 +1,8 @@
-"""Which fields of a Service have no meaning on this machine, or one that it cannot give them.
+"""Which fields of a Service or Configuration have no meaning on this machine, or one that it cannot give them.
 
 A replica here is a process and not a pod. What only says where and as whom a pod runs is kept, does nothing, and
 is warned of. What a program would miss is refused: a variable or a file that would not be there, a container that
-would not run, traffic that would go elsewhere. A cluster takes the same manifest with both.
+would not run. A cluster takes the same manifest with both.
 """
 
 from __future__ import annotations
@@ -64,10 +64,11 @@ _CONTAINER_WARNINGS: Final[Mapping[str, str]] = {
 }
 
 
-def not_honoured(service: Mapping[str, Any]) -> tuple[list[Fault], list[str]]:
-    """The fields of a valid Service that are refused here, and a warning for each that does nothing."""
-    pod = service["spec"]["template"]["spec"]
-    faults = [*_pod_faults(pod), *_traffic_faults(service["spec"].get("traffic") or ())]
+def not_honoured(declared: Mapping[str, Any]) -> tuple[list[Fault], list[str]]:
+    """The fields of a valid Service or Configuration that are refused here, and a warning for each that does
+    nothing."""
+    pod = declared["spec"]["template"]["spec"]
+    faults = [*_pod_faults(pod)]
     warnings = [_nothing((*POD, name), why) for name, why in _POD_WARNINGS.items() if pod.get(name)]
     for index, container in enumerate(pod["containers"]):
         path = (*POD, "containers", index)
@@ -90,15 +91,6 @@ def _pod_faults(pod: Mapping[str, Any]) -> Iterator[Fault]:
     for name in ("initContainers", "ephemeralContainers"):
         if pod.get(name):
             yield Fault((*POD, name), "a replica is one process here: further containers do not run")
-
-
-def _traffic_faults(traffic: Any) -> Iterator[Fault]:
-    for index, target in enumerate(traffic):
-        path = ("spec", "traffic", index)
-        if target.get("revisionName"):
-            yield Fault((*path, "revisionName"), "all traffic goes to the latest ready revision so far")
-        if target.get("tag"):
-            yield Fault((*path, "tag"), "tags have no hosts of their own so far")
 
 
 def _container_warnings(container: Mapping[str, Any], path: Path) -> Iterator[str]:

@@ -18,12 +18,14 @@ from upwell.autoscaler.quantities import parse_quantity, parse_seconds
 from upwell.autoscaler.spec import (
     DEFAULT_CPU_REQUEST,
     DEFAULT_PROGRESS_DEADLINE,
+    UNREACHABLE,
     AutoscalerConfig,
     RevisionSettings,
 )
 from upwell.runtime.cluster.interface import Manifest
 from upwell.runtime.control.conditions import StatusCondition, find, is_true, merge, summary
 from upwell.runtime.control.images import unmapped_message
+from upwell.runtime.control.routing_state import RoutingState, routing_state
 
 IMAGE_NOT_MAPPED: Final = "ImageNotMapped"
 SCALE_TARGET_INITIALIZED: Final = "ScaleTargetInitialized"
@@ -39,6 +41,7 @@ def revision_settings(config: AutoscalerConfig, revision: Manifest) -> RevisionS
     return config.resolve(
         revision["metadata"].get("annotations", {}),
         container_concurrency=int(revision["spec"].get("containerConcurrency") or 0),
+        reachability=UNREACHABLE if routing_state(revision) is RoutingState.RESERVE else "",
         cpu_request=_cpu_request(revision["spec"].get("containers") or ()),
         progress_deadline=_progress_deadline(revision["metadata"].get("annotations", {})),
     )

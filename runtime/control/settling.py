@@ -1,35 +1,43 @@
 """A declared object beside the one that is stored: what is to be written, and whether that changes anything.
 
-What runs an image is part of a Service's template, as an annotation; it is kept for as long as the image is the
-same, and for a revision with a given name it may be said once.
+What runs an image is part of a template, as an annotation; it is kept for as long as the image is the same, and
+for a revision with a given name it may be said once.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from upwell.functions.api.meta import Fault
 from upwell.functions.errors import InvalidFunction
 from upwell.runtime.cluster.interface import Manifest
-from upwell.runtime.cluster.kinds import SERVICE, type_of
+from upwell.runtime.cluster.kinds import type_of
 from upwell.runtime.cluster.reference import SOURCE_ANNOTATION, SourceReference, read_reference
-from upwell.runtime.control.admitted import SET_BY_PLATFORM, Action, Admitted, Declared, Refused
+from upwell.runtime.control.admitted import SET_BY_PLATFORM, WITH_TEMPLATE, Action, Admitted, Declared, Refused
+from upwell.runtime.control.configuration import CREATOR_ANNOTATION, MODIFIER_ANNOTATION
+from upwell.runtime.control.routing_state import ROUTES_ANNOTATION
+
+NOTED_ANNOTATIONS: Final = (CREATOR_ANNOTATION, MODIFIER_ANNOTATION, ROUTES_ANNOTATION)
+"""Kept when a manifest is applied that does not say them."""
 
 
 def settle(declared: Declared, existing: Manifest | None, source: str | None, *, index: int = 0) -> Admitted:
     """What is to be stored in the place of `existing`.
 
-    `source` is the annotation that says what runs a Service's image now; None keeps the one that the manifest, or
-    the stored Service with the same image, has. Raises Refused with `index` for a template that changes while the
+    `source` is the annotation that says what runs a template's image now; None keeps the one that the manifest, or
+    the stored object with the same image, has. Raises Refused with `index` for a template that changes while the
     name given to its revision stays.
     """
     manifest = declared.manifest
-    if type_of(manifest) == SERVICE:
+    has_template = type_of(manifest) in WITH_TEMPLATE
+    if has_template:
         _set_source(manifest, existing, source)
     if existing is None:
         return Admitted(manifest, "created", declared.warnings)
-    if type_of(manifest) == SERVICE:
+    if has_template:
         _check_revision_name(manifest, existing, index)
+    _keep_annotations(manifest, existing)
     action: Action = "unchanged" if _declares(manifest) == _declares(existing) else "configured"
     kept = existing["metadata"]
     held = {name: kept[name] for name in (*SET_BY_PLATFORM, "finalizers", "ownerReferences") if name in kept}
@@ -38,6 +46,15 @@ def settle(declared: Declared, existing: Manifest | None, source: str | None, *,
     merged.pop("resourceVersion", None)
     status = {"status": existing["status"]} if "status" in existing else {}
     return Admitted({**manifest, "metadata": merged, **status}, action, declared.warnings)
+
+
+def _keep_annotations(manifest: Manifest, existing: Manifest) -> None:
+    """Keep what was noted on the object by others than who applies it."""
+    noted = existing["metadata"].get("annotations") or {}
+    kept = {key: noted[key] for key in NOTED_ANNOTATIONS if key in noted}
+    if kept:
+        metadata = manifest["metadata"]
+        metadata["annotations"] = {**kept, **(metadata.get("annotations") or {})}
 
 
 def _declares(manifest: Manifest) -> tuple[object, ...]:

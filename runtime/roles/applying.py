@@ -18,9 +18,9 @@ from upwell.functions.errors import InvalidSettings, NotFound, Unavailable
 from upwell.functions.funcpython import FUNCTION_FILE
 from upwell.functions.project import bundle, locate
 from upwell.runtime.cluster.interface import Manifest, ObjectKey, ObjectStore
-from upwell.runtime.cluster.kinds import CONFIG_MAP, NAMESPACE, SERVICE
+from upwell.runtime.cluster.kinds import CONFIG_MAP, NAMESPACE
 from upwell.runtime.cluster.reference import SOURCE_ANNOTATION, CommandReference, SourceReference
-from upwell.runtime.control.admission import AdmissionContext, key_of, validate
+from upwell.runtime.control.admission import TAKEN_KINDS, AdmissionContext, key_of, validate
 from upwell.runtime.control.admitted import Action, Admitted, Declared, Refused
 from upwell.runtime.control.config import ConfigLayers, platform_config
 from upwell.runtime.control.configmaps import config_data, stored_config_maps
@@ -79,7 +79,7 @@ class Applier:
             if await self._objects.get(key) is None:
                 raise NotFound(f"{key} does not exist", where=str(key))
             if key.kind == NAMESPACE:
-                for kind in (SERVICE, CONFIG_MAP):
+                for kind in TAKEN_KINDS:
                     for manifest in await self._objects.list(kind, key.name):
                         await self._objects.delete(ObjectKey.of(manifest))
             await self._objects.delete(key)

@@ -90,10 +90,10 @@ def test_containers_that_would_not_run_are_refused() -> None:
     assert told({"initContainers": [{"image": "b"}]}) == [f"refused {POD}.initContainers"]
 
 
-def test_traffic_that_would_go_elsewhere_is_refused() -> None:
+def test_traffic_may_be_shared_and_tagged() -> None:
     shared = [{"revisionName": "hello-00001", "percent": 50}, {"latestRevision": True, "percent": 50}]
-    assert told(traffic=shared) == ["refused spec.traffic[0].revisionName"]
-    assert told(traffic=[{"latestRevision": True, "percent": 100, "tag": "a"}]) == ["refused spec.traffic[0].tag"]
+    assert told(traffic=shared) == []
+    assert told(traffic=[{"latestRevision": True, "percent": 100, "tag": "a"}]) == []
 
 
 def test_a_protocol_that_requests_do_not_come_in_is_warned_of() -> None:

@@ -16,7 +16,15 @@ from upwell.functions.errors import InvalidFunction, InvalidInput, InvalidSettin
 from upwell.functions.manifest import load_manifests
 from upwell.runtime.clock import SystemClock
 from upwell.runtime.cluster.interface import Manifest, ObjectKey
-from upwell.runtime.cluster.kinds import DEPLOYMENT, INGRESS, NAMESPACE, REVISION, SERVICE
+from upwell.runtime.cluster.kinds import (
+    CONFIGURATION,
+    DEPLOYMENT,
+    INGRESS,
+    NAMESPACE,
+    REVISION,
+    ROUTE,
+    SERVICE,
+)
 from upwell.runtime.cluster.memory import MemoryStore
 from upwell.runtime.control.admission import Refused
 from upwell.runtime.control.conditions import find
@@ -156,10 +164,11 @@ def test_an_image_without_a_mapping_is_told_of_and_mapping_it_repairs_the_revisi
             assert (applied.action, applied.warnings) == ("created", (UNMAPPED,))
             with pytest.raises(InvalidFunction) as raised:
                 await on.wait_ready(KEY, READY_SECONDS)
-            assert raised.value.what == UNMAPPED
+            told = f'Revision "{revision or "hello-00001"}" failed with message: {UNMAPPED}.'
+            assert raised.value.what == told
             ready = find(await stored(on, KEY), "Ready")
             assert ready is not None
-            assert ready[1:4] == ("False", "ImageNotMapped", UNMAPPED)
+            assert ready[1:4] == ("False", "RevisionFailed", told)
             assert await on.objects.list(DEPLOYMENT) == []
             assert (await ask(on, "hello.default.localhost")).status == 404
             (mapped,) = await on.apply([manifest], images={"app": source(tmp_path)})
@@ -379,7 +388,7 @@ def test_a_platform_that_starts_on_what_is_stored_answers_its_first_request(tmp_
             await on.apply([service(), config_map("config-domain", mine_com="")], images={"app": source(tmp_path)})
             await on.wait_ready(KEY, READY_SECONDS)
             await until(lambda: on.gateway.routes.find(b"hello.default.mine.com") is not None)
-        kinds = (SERVICE, REVISION, DEPLOYMENT, INGRESS)
+        kinds = (SERVICE, CONFIGURATION, ROUTE, REVISION, DEPLOYMENT, INGRESS)
         originals = [manifest for kind in kinds for manifest in await objects.list(kind)]
         for number in range(200):
             uids: dict[str, str] = {}
