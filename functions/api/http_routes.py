@@ -7,7 +7,6 @@ operations on fields that frame a message, and regular expressions that may take
 
 from __future__ import annotations
 
-import re
 from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Iterator
@@ -45,6 +44,8 @@ from upwell.functions.api.http_values import (
     check_whole_seconds,
 )
 from upwell.functions.api.meta import Model, invalid
+from upwell.functions.api.regex_replace import Replacer
+from upwell.functions.errors import InvalidInput
 
 
 class HeaderOperations(Model):
@@ -199,12 +200,10 @@ class RegexRewrite(Model):
 
     @model_validator(mode="after")
     def _check_groups(self) -> Self:
-        groups = re.compile(self.match).groups
-        for reference in re.findall(r"\\(.?)", self.rewrite):
-            if reference != "\\" and not (reference.isdigit() and int(reference) <= groups):
-                raise invalid(
-                    f"'\\{reference}' refers to no group of the expression, which has {groups}", "rewrite"
-                )
+        try:
+            Replacer(self.match, self.rewrite)
+        except InvalidInput as error:
+            raise invalid(error.what, "rewrite") from None
         return self
 
 

@@ -6,23 +6,22 @@ expression), and of the first `/` where no path was asked for. A `uriRegexRewrit
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
-from upwell.functions.api.http_routes import HTTPMatchRequest, HTTPRewrite, RegexRewrite
+from upwell.functions.api.http_routes import HTTPMatchRequest, HTTPRewrite
+from upwell.functions.api.regex_replace import Replacer
 
 Rewrite = Callable[[bytes], bytes]
 """Makes a target of a target, both in origin form."""
-
-_REFERENCE = re.compile(r"\\([0-9\\])")
 
 
 def path_rewrite(rewrite: HTTPRewrite | None, match: HTTPMatchRequest | None) -> Rewrite | None:
     """How the path of a request changes that came by `match`; None when it does not."""
     if rewrite is None:
         return None
-    if rewrite.uri_regex_rewrite is not None:
-        return _on_path(_regex_replacer(rewrite.uri_regex_rewrite))
+    rule = rewrite.uri_regex_rewrite
+    if rule is not None:
+        return _on_path(Replacer(rule.match, rule.rewrite).replace)
     if not rewrite.uri:
         return None
     new = rewrite.uri
@@ -44,18 +43,3 @@ def _on_path(change: Callable[[str], str]) -> Rewrite:
         return changed.encode("latin-1") + mark + query
 
     return rewritten
-
-
-def _regex_replacer(rule: RegexRewrite) -> Callable[[str], str]:
-    expression = re.compile(rule.match)
-    parts = _REFERENCE.split(rule.rewrite)
-
-    def expand(found: re.Match[str]) -> str:
-        # Literal text and what it refers to take turns.
-        text = [parts[0]]
-        for reference, literal in zip(parts[1::2], parts[2::2], strict=True):
-            text.append("\\" if reference == "\\" else found[int(reference)] or "")
-            text.append(literal)
-        return "".join(text)
-
-    return lambda path: expression.sub(expand, path)

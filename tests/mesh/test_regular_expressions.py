@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upwell.functions.api.regex import MOST_KEPT, MOST_POSITIONS, Regex
+from upwell.functions.api.regex import MOST_KEPT, Regex
+from upwell.functions.api.regex_syntax import MOST_POSITIONS
 from upwell.functions.errors import InvalidInput
 
 
