@@ -51,6 +51,10 @@ SUBCOMMANDS: Final[Mapping[str, Subcommand]] = {
     ),
     "logs": Subcommand("logs", "Print what a service printed."),
     "invoke": Subcommand("invoke", "Send a request or an event to a service and print the answer."),
+    "load": Subcommand(
+        "load",
+        "Send requests to a service or a URL at a rate or on so many connections, and tell what came of them.",
+    ),
     "simulate": Subcommand("simulate", "Try the autoscaler and its settings on recorded or made-up traffic."),
     "render": Subcommand("render", "Print what a cluster's mesh would be told for manifests."),
     "delete": Subcommand("delete", "Remove objects and what belongs to them."),
