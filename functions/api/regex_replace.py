@@ -16,6 +16,9 @@ from upwell.functions.errors import InvalidInput
 
 MOST_STEPS: Final = 100_000
 """For one text; what is left of it then stays as it is. Some 100 ms of work."""
+MOST_KEPT: Final = 1000
+"""Texts whose outcome an expression keeps: a path that was asked for is often asked for again."""
+_LONGEST_KEPT: Final = 256
 _REFERENCE = re.compile(r"\\(.?)", re.DOTALL)
 
 Marks = tuple[int, ...]
@@ -128,20 +131,22 @@ class _Search:
         """The first match from `start` on; None when there is none, or no steps are left."""
         found: Marks | None = None
         threads: dict[int, Marks] = {}
-        for at in range(start, len(self._text) + 1):
+        program, text = self._program, self._text
+        for at in range(start, len(text) + 1):
             if found is None:
                 self._add(threads, 0, self._nowhere, at)
             elif not threads:
                 break
-            character = self._text[at : at + 1]
+            character = text[at : at + 1]
             following: dict[int, Marks] = {}
             for place, marks in threads.items():
-                instruction = self._program[place]
-                if isinstance(instruction, _Done):
+                instruction = program[place]
+                if type(instruction) is _Take:
+                    if character and _holds(instruction, character):
+                        self._add(following, place + 1, marks, at + 1)
+                elif type(instruction) is _Done:
                     found = marks
                     break
-                if isinstance(instruction, _Take) and character and _holds(instruction, character):
-                    self._add(following, place + 1, marks, at + 1)
             threads = following
             if self.steps > MOST_STEPS:
                 return None
@@ -156,14 +161,14 @@ class _Search:
             if place in threads:
                 continue
             threads[place] = marks
-            match self._program[place]:
-                case _Split(first, second):
-                    waiting += [(second, marks), (first, marks)]
-                case _Mark(number):
-                    waiting.append((place + 1, (*marks[:number], at, *marks[number + 1 :])))
-                case Anchor(at_start):
-                    if at == (0 if at_start else len(self._text)):
-                        waiting.append((place + 1, marks))
+            instruction = self._program[place]
+            if type(instruction) is _Split:
+                waiting += ((instruction.second, marks), (instruction.first, marks))
+            elif type(instruction) is _Mark:
+                number = instruction.number
+                waiting.append((place + 1, (*marks[:number], at, *marks[number + 1 :])))
+            elif type(instruction) is Anchor and at == (0 if instruction.at_start else len(self._text)):
+                waiting.append((place + 1, marks))
 
 
 def _holds(take: _Take, character: str) -> bool:
@@ -188,6 +193,7 @@ class Replacer:
         self._program = compiler.program
         self._groups = compiler.groups
         self._parts = _REFERENCE.split(rewrite)
+        self._known: dict[str, str] = {}
         for reference in self._parts[1::2]:
             if reference != "\\" and not (reference.isdigit() and int(reference) <= self._groups):
                 raise InvalidInput(
@@ -195,7 +201,18 @@ class Replacer:
                 )
 
     def replace(self, text: str) -> str:
-        """The text with its parts replaced. An empty match just behind another one is none, as in RE2."""
+        """The text with its parts replaced. What became of short texts is kept, of so many."""
+        known = self._known.get(text)
+        if known is None:
+            known = self._replaced(text)
+            if len(text) <= _LONGEST_KEPT:
+                if len(self._known) >= MOST_KEPT:
+                    self._known.clear()
+                self._known[text] = known
+        return known
+
+    def _replaced(self, text: str) -> str:
+        # An empty match just behind another one is none, as in RE2.
         search = _Search(self._program, self._groups, text)
         done: list[str] = []
         at, last_end = 0, -1

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from upwell.functions.api.regex import Regex
-from upwell.functions.api.regex_replace import Replacer
+from upwell.functions.api.regex_replace import MOST_KEPT, Replacer
 from upwell.functions.errors import InvalidInput
 
 
@@ -81,6 +81,13 @@ def test_what_is_left_when_the_steps_are_spent_stays_as_it_is() -> None:
 def test_what_is_no_expression_or_refers_to_nothing_is_refused(pattern: str, rewrite: str) -> None:
     with pytest.raises(InvalidInput):
         Replacer(pattern, rewrite)
+
+
+def test_what_is_kept_changes_no_answer() -> None:
+    replacer = Replacer("a(.*)", "\\1")
+    for _ in range(2):
+        for number in range(MOST_KEPT + 10):
+            assert replacer.replace(f"a{number}") == str(number)
 
 
 def test_repetitions_of_nothing_are_counted_too() -> None:
