@@ -45,8 +45,11 @@ def render(mesh: str, files: tuple[str, ...], recursive: bool, namespace: str | 
     writes them, and the EnvoyFilters of ASMLocalRateLimiters. A Service is taken as it is once it is ready.
     """
     renderer = RENDERERS[mesh]
-    objects = renderer(read_manifests(files, recursive=recursive, namespace=namespace))
-    click.echo(yaml.dump_all(objects, Dumper=_Dumper, sort_keys=False, width=120), nl=False)
+    rendered = renderer(read_manifests(files, recursive=recursive, namespace=namespace))
+    for warning in rendered.warnings:
+        click.secho("Warning: ", fg="yellow", nl=False, err=True)
+        click.echo(warning, err=True)
+    click.echo(yaml.dump_all(rendered.objects, Dumper=_Dumper, sort_keys=False, width=120), nl=False)
 
 
 class _Dumper(yaml.SafeDumper):

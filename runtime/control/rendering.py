@@ -7,7 +7,7 @@ template. The ConfigMaps among the manifests decide hosts and tags, as on the pl
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from upwell.functions.api.asm import ASMLocalRateLimiter
 from upwell.functions.api.core import ConfigMap
@@ -36,7 +36,14 @@ KINDS: Final = ("Service", "Ingress", "ASMLocalRateLimiter", "ConfigMap")
 _NO_UID: Final = ""
 
 
-def render_istio(manifests: Sequence[Written]) -> list[Manifest]:
+class Rendered(NamedTuple):
+    """The objects to apply, and what to warn of, as `WHERE: WHAT`."""
+
+    objects: list[Manifest]
+    warnings: list[str]
+
+
+def render_istio(manifests: Sequence[Written]) -> Rendered:
     """The Gateways that all share, if anything routes, and what stands for each manifest, in their order.
 
     Raises InvalidManifest for the first manifest that is wrong or of another kind.
@@ -45,9 +52,10 @@ def render_istio(manifests: Sequence[Written]) -> list[Manifest]:
     ingress_settings = platform_config(maps, _LAYERS).ingress
     addressable = maps.get(NETWORK, {}).get("enable-mesh-pod-addressability", "").lower() == "true"
     settings = IstioSettings(pod_addressability=addressable)
-    objects = [each for manifest in manifests for each in _objects(manifest, ingress_settings, settings)]
+    warnings: list[str] = []
+    objects = [each for manifest in manifests for each in _objects(manifest, ingress_settings, settings, warnings)]
     routes = any(each["kind"] == "VirtualService" for each in objects)
-    return [*shared_gateways(), *objects] if routes else objects
+    return Rendered([*shared_gateways(), *objects] if routes else objects, warnings)
 
 
 _LAYERS: Final = ConfigLayers(domains=(EXTERNAL_DOMAIN,))
@@ -65,7 +73,9 @@ def _config_maps(manifests: Sequence[Written]) -> dict[str, Mapping[str, str]]:
     return maps
 
 
-def _objects(manifest: Written, ingress_settings: IngressSettings, settings: IstioSettings) -> Iterator[Manifest]:
+def _objects(
+    manifest: Written, ingress_settings: IngressSettings, settings: IstioSettings, warnings: list[str]
+) -> Iterator[Manifest]:
     match manifest.kind:
         case "Service":
             service = manifest.parse(Service).to_manifest()
@@ -73,9 +83,10 @@ def _objects(manifest: Written, ingress_settings: IngressSettings, settings: Ist
         case "Ingress":
             yield from ingress_objects(manifest.parse(Ingress).to_manifest(), settings)
         case "ASMLocalRateLimiter":
-            lifted, _ = ASMLocalRateLimiter.lift(manifest.data)
-            moved = Written(lifted, manifest.source, manifest.lines)
-            yield envoy_filter(moved.parse(ASMLocalRateLimiter))
+            lifted, told = ASMLocalRateLimiter.lift(manifest.data)
+            limiter = Written(lifted, manifest.source, manifest.lines).parse(ASMLocalRateLimiter)
+            warnings.extend(f"{manifest.where(())}: {text}" for text in (*told, *limiter.warnings()))
+            yield envoy_filter(limiter)
         case "ConfigMap":
             return
         case _:

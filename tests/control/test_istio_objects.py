@@ -67,7 +67,7 @@ TAGGED = """
 
 
 def render(text: str) -> list[dict[str, Any]]:
-    objects = render_istio(load_manifests(text, "test.yaml"))
+    objects = render_istio(load_manifests(text, "test.yaml")).objects
     for each in objects:
         assert list(violations(each["spec"], SCHEMAS[each["kind"]])) == []
     return objects

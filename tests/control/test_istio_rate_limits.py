@@ -6,7 +6,9 @@ from typing import Any
 
 from support.crd_schema import violations
 from upwell.functions.api.asm import ASMLocalRateLimiter
+from upwell.functions.manifest import load_manifests
 from upwell.runtime.control.istio_limits import FILTER, envoy_filter
+from upwell.runtime.control.rendering import render_istio
 
 SCHEMA = json.loads((Path(__file__).parent / "data" / "istio-schemas.json").read_text())["EnvoyFilter"]
 LIMIT = {"fill_interval": {"seconds": 2}, "quota": 60}
@@ -140,3 +142,25 @@ def test_an_override_is_a_descriptor_with_a_bucket_of_its_own() -> None:
         {"name": "q", "string_match": {"exact": "1", "ignore_case": True}}
     ]
     assert address == {"masked_remote_address": {"v4_prefix_mask_len": 16}}
+
+
+MISPLACED = """
+apiVersion: istio.alibabacloud.com/v1
+kind: ASMLocalRateLimiter
+metadata: {name: hello, namespace: istio-system}
+spec:
+  configs:
+  - limit: {fill_interval: {seconds: 2}, quota: 60}
+    match: {vhost: {name: hello.default.svc.cluster.local, port: 80}}
+    isGateway: true
+    workloadSelector: {labels: {istio: ingressgateway}}
+"""
+
+
+def test_fields_that_stand_in_a_well_known_wrong_place_are_rendered_with_a_warning() -> None:
+    rendered = render_istio(load_manifests(MISPLACED, "test.yaml"))
+    (filter,) = rendered.objects
+    assert filter["spec"]["workloadSelector"] == {"labels": {"istio": "ingressgateway"}}
+    assert filter["spec"]["configPatches"][1]["match"]["context"] == "GATEWAY"
+    assert [warning.partition(": ")[0] for warning in rendered.warnings] == ["test.yaml:2", "test.yaml:2"]
+    assert "spec.isGateway" in rendered.warnings[0]
