@@ -12,7 +12,8 @@ import ssl
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from email.utils import formatdate
-from typing import Any
+from itertools import islice
+from typing import Any, Final
 
 from upwell.runtime.clock import Clock
 from upwell.runtime.http.exchange import Exchange
@@ -20,6 +21,9 @@ from upwell.runtime.http.listen import BACKLOG
 from upwell.runtime.http.server_connection import ServerConnection
 from upwell.runtime.http.settings import HttpSettings
 from upwell.runtime.timers import TimerWheel
+
+ROOM_LOOKS: Final = 64
+"""Connections that are asked to give way to a new one, when there are as many as may be."""
 
 Handler = Callable[[Exchange], None]
 
@@ -59,7 +63,7 @@ class HttpServer:
         self.settings = settings
         self.clock = clock
         self.draining = False
-        self.connections: set[ServerConnection] = set()
+        self.connections: dict[ServerConnection, None] = {}
         self.active = 0
         self.connections_total = 0
         self.exchanges_total = 0
@@ -141,9 +145,20 @@ class HttpServer:
             self._date = formatdate(second, usegmt=True).encode("ascii")
         return self._date
 
+    def make_room(self) -> bool:
+        """Close a connection that nobody uses, so that another can be; whether there was one.
+
+        A few are looked at, and those in use are looked at last the next time.
+        """
+        for connection in list(islice(self.connections, ROOM_LOOKS)):
+            if connection.give_way():
+                return True
+            self.connections[connection] = self.connections.pop(connection)
+        return False
+
     def left(self, connection: ServerConnection) -> None:
         """Called by a connection that is closed."""
-        self.connections.discard(connection)
+        self.connections.pop(connection, None)
         if not self.connections and self._empty is not None and not self._empty.done():
             self._empty.set_result(None)
 

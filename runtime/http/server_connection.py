@@ -102,7 +102,6 @@ class ServerConnection(asyncio.Protocol):
         server = self._server
         # uvloop's transports are no subclass of asyncio's.
         self._transport = cast(asyncio.Transport, transport)
-        server.connections.add(self)
         server.connections_total += 1
         self._transport.set_write_buffer_limits(high=self.settings.write_high_water)
         peer = transport.get_extra_info("peername")
@@ -110,7 +109,9 @@ class ServerConnection(asyncio.Protocol):
         if transport.get_extra_info("sslcontext") is not None:
             self._scheme = "https"
         self._set_deadline(server.clock.monotonic() + self.settings.head_timeout)
-        if len(server.connections) > self.settings.max_connections or server.draining:
+        is_full = len(server.connections) >= self.settings.max_connections and not server.make_room()
+        server.connections[self] = None
+        if is_full or server.draining:
             self._refuse(Refused(503, "too many connections"))
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -446,8 +447,14 @@ class ServerConnection(asyncio.Protocol):
 
     def drain(self) -> None:
         """Called when the server drains."""
-        if self._exchange is None and not self._partial and not self._lingering:
-            self._close(unread=False)
+        self.give_way()
+
+    def give_way(self) -> bool:
+        """Close if no request is under way here; whether it was so."""
+        if self._exchange is not None or self._partial or self._lingering or not self._reader.body_ended:
+            return False
+        self._close(unread=False)
+        return True
 
     def cut_off(self) -> None:
         self._lingering = True

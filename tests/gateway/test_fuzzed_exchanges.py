@@ -93,7 +93,7 @@ class Replica:
 
 @dataclass(frozen=True)
 class Sent:
-    """A request of a client: how its body is framed, how it is cut on its way, and what follows if it is the last."""
+    """A request of a client: how its body is framed, how it is cut, and what follows if it is the last."""
 
     method: bytes
     body: bytes | None

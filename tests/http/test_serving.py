@@ -507,14 +507,42 @@ def test_hosts_share_one_port() -> None:
         listener.close()
 
 
-def test_connections_beyond_the_limit_are_answered_and_closed() -> None:
+def test_connections_beyond_the_limit_are_answered_and_closed_while_all_are_in_use() -> None:
     async def main() -> None:
-        async with serving(hello, HttpSettings(max_connections=2)) as served:
-            clients = [await served.client() for _ in range(2)]
-            await eventually(lambda: served.server.statistics().connections == 2)
+        keeper = Keeper()
+        async with serving(keeper, HttpSettings(max_connections=2)) as served:
+            clients = [await served.client(GET) for _ in range(2)]
+            await eventually(lambda: served.server.statistics().active == 2)
             answer = await (await served.client(GET)).to_the_end()
             assert status_of(answer) == 503
             assert not any(client.closed for client in clients)
+            clients[0].transport.abort()
+            await eventually(lambda: served.server.statistics().connections == 1)
+            await served.client(GET)
+            await eventually(lambda: served.server.statistics().active == 2)
+
+    run(main())
+
+
+def test_a_connection_that_nobody_uses_gives_way_to_another_the_longest_open_first() -> None:
+    async def main() -> None:
+        async with serving(hello, HttpSettings(max_connections=3)) as served:
+            half = await served.client(GET[:10])
+            await eventually(lambda: any(each._partial for each in served.server.connections))
+            old = await served.client(GET)
+            await old.answer(b"ok")
+            fresh = await served.client(b"")
+            await eventually(lambda: served.server.statistics().connections == 3)
+            new = await served.client(GET)
+            assert status_of(await new.answer(b"ok")) == 200
+            await old.until(lambda: old.closed)
+            assert not half.closed
+            newer = await served.client(GET)
+            assert status_of(await newer.answer(b"ok")) == 200
+            await fresh.until(lambda: fresh.closed)
+            assert not new.closed
+            half.send(GET[10:])
+            assert status_of(await half.answer(b"ok")) == 200
 
     run(main())
 
