@@ -3,31 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import AfterValidator, field_validator
+from pydantic import field_validator
 
-from upwell.functions.api.meta import Dns1123, Model, ObjectMeta, invalid
+from upwell.functions.api.meta import Dns1123, DottedObjectMeta, Model, ObjectMeta, invalid
 
 _CONFIG_KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
-_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-
-
-def is_dns_subdomain(name: str) -> bool:
-    """Whether `name` is one or more DNS labels in lower case, joined by dots, at most 253 characters."""
-    return len(name) <= 253 and _SUBDOMAIN.fullmatch(name) is not None
-
-
-def _check_subdomain(name: str) -> str:
-    if not is_dns_subdomain(name):
-        raise invalid(f"{name!r} is not a DNS name: a-z, 0-9, '-' and '.', at most 253 characters")
-    return name
-
-
-class ConfigMapMeta(ObjectMeta):
-    """Its name may hold dots."""
-
-    name: Annotated[str, AfterValidator(_check_subdomain)]
 
 
 class ConfigMap(Model):
@@ -35,7 +17,7 @@ class ConfigMap(Model):
 
     api_version: Literal["v1"] = "v1"
     kind: Literal["ConfigMap"] = "ConfigMap"
-    metadata: ConfigMapMeta
+    metadata: DottedObjectMeta
     data: dict[str, str] | None = None
     binary_data: dict[str, str] | None = None
     immutable: bool | None = None

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
-from upwell.functions.api.names import is_dns_1035_label, is_dns_1123_label
+from upwell.functions.api.names import is_dns_1035_label, is_dns_1123_label, is_dns_subdomain
 
 _QUALIFIED = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)")
 _PREFIX = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -107,6 +107,14 @@ def _check_key(key: str, field: str, folded: str) -> None:
 
 
 Dns1035 = Annotated[str, AfterValidator(_check_dns_1035)]
+
+
+def _check_subdomain(name: str) -> str:
+    if not is_dns_subdomain(name):
+        raise invalid(f"{name!r} is not a DNS name: a-z, 0-9, '-' and '.', at most 253 characters")
+    return name
+
+
 Dns1123 = Annotated[str, AfterValidator(_check_dns_1123)]
 # JSON has no time: it is a string on the outside.
 Time = Annotated[datetime, Field(strict=False)]
@@ -169,6 +177,12 @@ class ObjectMeta(TemplateMeta):
     owner_references: list[OwnerReference] | None = None
     managed_fields: list[dict[str, Any]] | None = None
     self_link: str | None = None
+
+
+class DottedObjectMeta(ObjectMeta):
+    """The metadata of an object whose name may begin with a digit and hold dots."""
+
+    name: Annotated[str, AfterValidator(_check_subdomain)]
 
 
 class Condition(Model):

@@ -9,12 +9,18 @@ LONGEST = 63  # a DNS label
 
 _DNS_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _DNS_1123 = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _HASH_LENGTH = 32
 
 
 def is_dns_1035_label(name: str) -> bool:
     """Whether `name` may name a Service: a-z, 0-9 and '-', from a letter to a letter or digit, at most 63."""
     return len(name) <= LONGEST and _DNS_1035.fullmatch(name) is not None
+
+
+def is_dns_subdomain(name: str) -> bool:
+    """Whether `name` is one or more DNS labels in lower case, joined by dots, at most 253 characters."""
+    return len(name) <= 253 and _SUBDOMAIN.fullmatch(name) is not None
 
 
 def is_dns_1123_label(name: str) -> bool:

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from upwell.functions.api.core import is_dns_subdomain
 from upwell.functions.api.meta import Model, ObjectMeta, Status, invalid
+from upwell.functions.api.names import is_dns_subdomain
 
 
 def _check_text(text: str) -> str:

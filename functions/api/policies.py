@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from pydantic import ConfigDict
 
-from upwell.functions.api.meta import Model, ObjectMeta
+from upwell.functions.api.meta import DottedObjectMeta, Model
 
 
 class SnakeModel(Model):
@@ -28,7 +28,7 @@ class PolicyResource(Model):
 
     api_version: str
     kind: str
-    metadata: ObjectMeta
+    metadata: DottedObjectMeta
     status: dict[str, Any] | None = None
 
     @classmethod

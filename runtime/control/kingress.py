@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from upwell.functions.api.core import is_dns_subdomain
+from upwell.functions.api.names import is_dns_subdomain
 from upwell.runtime.cluster.interface import Manifest
 from upwell.runtime.control.domains import CLUSTER_DOMAIN, Domains
 from upwell.runtime.control.resources import owner_reference
