@@ -2,8 +2,8 @@
 
 Each key is a domain, its value a YAML text with a `selector` of labels. Of the domains whose selector a Service
 matches, the one with the most labels wins, of several the first by name; one without a selector is for everybody,
-and when none is, `svc.cluster.local` is, whose Services answer inside only. On this machine the names below
-`localhost` among the platform's own domains stay beside those of the ConfigMap, since they always resolve.
+and when none is, `svc.cluster.local` is, whose Services answer inside only. An Ingress has the domain chosen and
+no other; on this machine the gateway answers below `localhost` as well, since that always resolves.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from upwell.functions.api.core import is_dns_subdomain
+from upwell.functions.api.names import is_dns_subdomain
 from upwell.functions.documents import read_documents
 from upwell.functions.errors import InvalidManifest
 
@@ -54,10 +54,12 @@ class Domains:
             (domain for domain in self.configured if domain.matches(labels)),
             key=lambda domain: (-len(domain.selector), domain.name),
         )
-        if chosen.name == CLUSTER_DOMAIN:
-            return ()
-        local = [name for name in self.own if name == "localhost" or name.endswith(".localhost")]
-        return tuple(dict.fromkeys((chosen.name, *local)))
+        return () if chosen.name == CLUSTER_DOMAIN else (chosen.name,)
+
+
+def loopback_domains(domains: Sequence[str]) -> tuple[str, ...]:
+    """Those of some domains whose names always lead to the machine that asks."""
+    return tuple(name for name in domains if name == "localhost" or name.endswith(".localhost"))
 
 
 def read_domains(data: Mapping[str, str], own: Sequence[str]) -> tuple[Domains, dict[str, str]]:

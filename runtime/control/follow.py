@@ -70,7 +70,8 @@ class Follower:
     """Keeps gateway and autoscaler told of every Revision and Ingress.
 
     `burst_threshold` says how many requests one replica of a revision takes before the autoscaler is poked.
-    `fallback_hosts` lead to the only Ingress, as long as there is but one and it answers outside.
+    `fallback_hosts` lead to the only Ingress, as long as there is but one and it answers outside; what answers
+    there does so below each of `loopback_domains`, whatever its domain is.
     """
 
     def __init__(
@@ -82,8 +83,10 @@ class Follower:
         *,
         burst_threshold: Callable[[Manifest], int],
         fallback_hosts: Sequence[str] = (),
+        loopback_domains: Sequence[str] = (),
     ) -> None:
         self._objects = objects
+        self._loopback_domains = loopback_domains
         self._gateway = gateway
         self._autoscaler = autoscaler
         self._clock = clock
@@ -147,7 +150,7 @@ class Follower:
             known = self._ingresses.get(key)
             if known is not None and known[:2] == (uid, generation):
                 return
-            self._ingresses[key] = _Ingress(uid, generation, virtual_hosts(manifest))
+            self._ingresses[key] = _Ingress(uid, generation, virtual_hosts(manifest, self._loopback_domains))
         self._changed.add(key)
         if self._is_synced:
             self._to_program.set()

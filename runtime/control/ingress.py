@@ -1,7 +1,6 @@
-"""Routes: the Ingress of a service, and the gateway's virtual hosts made of an Ingress.
+"""The gateway's virtual hosts made of an Ingress, and what is said of one that the gateway answers with.
 
-The Ingress has Knative's shape (networking.internal.knative.dev): a rule for the names inside the cluster and a
-rule for each external host, each splitting over revisions.
+An Ingress (networking.internal.knative.dev) is made for a Route, or written by hand; here they are the same.
 """
 
 from __future__ import annotations
@@ -10,66 +9,14 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from upwell.runtime.cluster.interface import Manifest
-from upwell.runtime.cluster.labels import SERVICE_LABEL
 from upwell.runtime.control.conditions import READY, StatusCondition, merge
-from upwell.runtime.control.resources import owner_reference
 from upwell.runtime.gateway.routes import PathRule, RouteTarget, VirtualHost
 from upwell.runtime.http.messages import Headers
 
-SERVICE_PORT: Final = 80
 ROUTE_LABEL: Final = "serving.knative.dev/route"
 ROUTE_NAMESPACE_LABEL: Final = "serving.knative.dev/routeNamespace"
 TAG_HEADER: Final = "Knative-Serving-Tag"
 CLUSTER_LOCAL: Final = "ClusterLocal"
-
-
-def local_hosts(name: str, namespace: str) -> list[str]:
-    """The names of a service inside a cluster."""
-    return [f"{name}.{namespace}", f"{name}.{namespace}.svc", f"{name}.{namespace}.svc.cluster.local"]
-
-
-def external_hosts(name: str, namespace: str, domains: Sequence[str]) -> list[str]:
-    """The names of a service outside, by Knative's default domain template."""
-    return [f"{name}.{namespace}.{domain}" for domain in domains]
-
-
-def service_ingress(service: Manifest, revision: str, domains: Sequence[str]) -> Manifest:
-    """The Ingress that sends all traffic of `service` to one of its revisions; inside only, without domains."""
-    metadata = service["metadata"]
-    name, namespace = metadata["name"], metadata["namespace"]
-    split = {
-        "appendHeaders": {"Knative-Serving-Namespace": namespace, "Knative-Serving-Revision": revision},
-        "percent": 100,
-        "serviceName": revision,
-        "serviceNamespace": namespace,
-        "servicePort": SERVICE_PORT,
-    }
-
-    def rule(hosts: list[str], visibility: str) -> dict[str, Any]:
-        return {"hosts": hosts, "http": {"paths": [{"splits": [split]}]}, "visibility": visibility}
-
-    external = external_hosts(name, namespace, domains)
-    return {
-        "apiVersion": "networking.internal.knative.dev/v1alpha1",
-        "kind": "Ingress",
-        "metadata": {
-            "name": name,
-            "namespace": namespace,
-            "labels": {
-                "serving.knative.dev/route": name,
-                "serving.knative.dev/routeNamespace": namespace,
-                SERVICE_LABEL: name,
-            },
-            "ownerReferences": [owner_reference(service)],
-        },
-        "spec": {
-            "httpOption": "Enabled",
-            "rules": [
-                rule(local_hosts(name, namespace), "ClusterLocal"),
-                *(rule([host], "ExternalIP") for host in external),
-            ],
-        },
-    }
 
 
 def routed_revisions(ingress: Manifest) -> list[str]:
@@ -84,26 +31,45 @@ def programmed_status(ingress: Manifest, generation: int, now: float) -> dict[st
     return {"observedGeneration": generation, "conditions": merge(ingress, conditions, now)}
 
 
-def virtual_hosts(manifest: Manifest) -> tuple[VirtualHost, ...]:
-    """The virtual hosts of one Ingress: rules of the same tag and visibility that do the same are one."""
+def virtual_hosts(manifest: Manifest, loopback_domains: Sequence[str] = ()) -> tuple[VirtualHost, ...]:
+    """The virtual hosts of one Ingress: rules of the same tag and visibility that do the same are one.
+
+    What answers outside answers below each of `loopback_domains` too: `NAME.NAMESPACE`, as inside, followed by it.
+    """
     metadata, spec = manifest["metadata"], manifest["spec"]
     namespace = metadata["namespace"]
     labels = metadata.get("labels") or {}
     route = labels.get(ROUTE_LABEL) or metadata["name"]
     redirected = spec.get("httpOption") == "Redirected"
     grouped: list[tuple[str, bool, tuple[PathRule, ...], list[str]]] = []
-    for rule in spec["rules"]:
+    beside = _loopback_hosts(spec["rules"], loopback_domains)
+    for index, rule in enumerate(spec["rules"]):
         rules = tuple(_path_rule(path, namespace) for path in rule["http"]["paths"])
         key = (_tag(rule, route), rule.get("visibility") == CLUSTER_LOCAL, rules)
         hosts = next((each[3] for each in grouped if each[:3] == key), None)
         if hosts is None:
             grouped.append((*key, hosts := []))
-        hosts.extend(rule["hosts"])
+        hosts.extend((*(rule.get("hosts") or ()), *beside.get(index, ())))
     name = f"{labels.get(ROUTE_NAMESPACE_LABEL) or namespace}/{route}"
     return tuple(
         VirtualHost(name, tuple(hosts), rules, tag, is_private=private, redirects=redirected and not private)
         for tag, private, rules, hosts in grouped
     )
+
+
+def _loopback_hosts(rules: Sequence[dict[str, Any]], domains: Sequence[str]) -> dict[int, list[str]]:
+    """For the first rule outside that follows one inside, its hosts below `domains` that no rule has, by index."""
+    given = {host for rule in rules for host in rule.get("hosts") or ()}
+    beside: dict[int, list[str]] = {}
+    inside = ""
+    for index, rule in enumerate(rules):
+        hosts = rule.get("hosts") or ()
+        if rule.get("visibility") == CLUSTER_LOCAL:
+            inside = str(min(hosts, key=len, default=""))
+        elif inside:
+            beside[index] = [host for domain in domains if (host := f"{inside}.{domain}") not in given]
+            inside = ""
+    return beside
 
 
 def _tag(rule: dict[str, Any], route: str) -> str:
@@ -112,7 +78,7 @@ def _tag(rule: dict[str, Any], route: str) -> str:
         appended = path.get("appendHeaders") or {}
         if TAG_HEADER in appended and not path.get("headers"):
             return str(appended[TAG_HEADER])
-    first = str(rule["hosts"][0]).partition(".")[0]
+    first = str(next(iter(rule.get("hosts") or ()), "")).partition(".")[0]
     return first.removesuffix(f"-{route}") if first.endswith(f"-{route}") else ""
 
 

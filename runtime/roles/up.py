@@ -18,10 +18,10 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from upwell.autoscaler.decision import Decision
-from upwell.functions.errors import AddressInUse, InvalidFunction, NotFound, Unavailable
+from upwell.functions.errors import AddressInUse, InvalidFunction, InvalidSettings, NotFound, Unavailable
 from upwell.runtime.clock import Clock
 from upwell.runtime.cluster.interface import Manifest, ObjectChange, ObjectKey, ObjectStore
-from upwell.runtime.cluster.kinds import SERVICE
+from upwell.runtime.cluster.kinds import INGRESS
 from upwell.runtime.cluster.local import LocalCluster, LocalClusterSettings
 from upwell.runtime.cluster.logs import LogKeeper
 from upwell.runtime.cluster.memory import MemoryStore
@@ -31,12 +31,14 @@ from upwell.runtime.control.autoscaler import AutoscalerLoop, burst_threshold
 from upwell.runtime.control.conditions import READY, StatusCondition, find_for_generation
 from upwell.runtime.control.config import ConfigLayers, PlatformConfig, platform_config
 from upwell.runtime.control.configmaps import ConfigMapFollower, stored_config_maps
+from upwell.runtime.control.domains import loopback_domains
 from upwell.runtime.control.follow import Follower
 from upwell.runtime.control.images import read_mappings
-from upwell.runtime.control.kingress import IngressSettings
 from upwell.runtime.control.metrics import AutoscalerCollector
 from upwell.runtime.control.planning import ServingSettings
+from upwell.runtime.control.policies import PolicyFollower
 from upwell.runtime.control.prometheus import PrometheusServer, PrometheusSource
+from upwell.runtime.control.references import FAMILY_KINDS
 from upwell.runtime.control.saved import StateKeeper, read_saved
 from upwell.runtime.control.serving import ServingController
 from upwell.runtime.control.signals import SignalBoard, SignalPoller, UsageSource
@@ -52,6 +54,7 @@ from upwell.runtime.http.listen import bind
 from upwell.runtime.http.server import HttpServer
 from upwell.runtime.http.settings import HttpSettings
 from upwell.runtime.http.tls import Certificate
+from upwell.runtime.mesh.settings import MeshSettings
 from upwell.runtime.roles.admin import AdminPage
 from upwell.runtime.roles.applying import Applied, Applier
 from upwell.runtime.roles.scratch import socket_folder
@@ -66,6 +69,8 @@ START_SECONDS: Final = 60.0
 LOOPBACK: Final = ("127.0.0.1", "::1")
 FALLBACK_HOSTS: Final = ("localhost", "127.0.0.1", "[::1]")
 """What a function that is alone on the platform answers to besides its own hosts."""
+
+_BECOMES_READY: Final = (*FAMILY_KINDS, INGRESS)
 
 _log = logging.getLogger("upwell.platform")
 
@@ -110,6 +115,17 @@ class UpSettings:
     templates: int = setting(
         32, "Imported functions kept ready to fork, about 10 MB of private memory each.", least=1
     )
+    zone: str = setting("", "Where this gateway runs, as REGION/ZONE: rules that prefer a zone prefer this one.")
+    gateway_labels: tuple[str, ...] = setting(
+        ("istio-system/istio=ingressgateway", "knative-serving/app=activator"),
+        "What the gateway is labelled with, as NAMESPACE/LABEL=VALUE. Policies of these namespaces act everywhere,"
+        " others in their own.",
+    )
+    stepped_refill: bool = setting(
+        False,
+        "Fill the buckets of rate limiters at the end of each interval, as Envoy did up to 1.30, and not"
+        " continuously.",
+    )
     drain_seconds: float = setting(10.0, "What requests under way get when the platform stops.", least=0)
     prometheus: str = setting(
         "",
@@ -117,6 +133,8 @@ class UpSettings:
         " http://127.0.0.1:9091; without one they hold what they have.",
     )
     show_errors: bool = setting(False, "Answer an exception with its traceback, which every caller then sees.")
+    name_policies: bool = False
+    """Say in a policy's answer which one it was."""
     any_admin_port: bool = False
     """Take another where `admin_port` is in use."""
     autoscaler: Mapping[str, str] = field(default_factory=dict)
@@ -159,6 +177,8 @@ class Platform:
         config = platform_config({}, self._layers)
         images = read_mappings(settings.images, "--images", os.getcwd())
         prometheus = PrometheusServer.parse(settings.prometheus, "--prometheus") if settings.prometheus else None
+        self.forwarded = ForwardedFields(settings.trusted_proxies, settings.private_from)
+        self._certificate = _certificate(settings)
         self._cleanup = contextlib.ExitStack()
         sockets = self._cleanup.enter_context(socket_folder(state.directory))
         self.objects: ObjectStore = MemoryStore(clock) if state.objects is None else state.objects
@@ -197,11 +217,11 @@ class Platform:
             http=HttpSettings(),
             cluster=self.cluster,
             settings=gateway,
+            mesh=_mesh(settings),
+            forwarded=self.forwarded,
         )
         self.cluster.observe(self.gateway)
         self.cluster.observe(self.autoscaler)
-        self.forwarded = ForwardedFields(settings.trusted_proxies, settings.private_from)
-        self._certificate = _certificate(settings)
         self.server = HttpServer(self.gateway.handle, HttpSettings(), clock, refused=self.gateway.unreadable)
         collectors = (
             GatewayCollector(self.gateway),
@@ -260,7 +280,9 @@ class Platform:
             self._clock,
             burst_threshold=lambda revision: burst_threshold(self.autoscaler.config, revision),
             fallback_hosts=FALLBACK_HOSTS,
+            loopback_domains=loopback_domains(self._layers.domains),
         )
+        policies = PolicyFollower(self.objects, self.gateway, self._clock)
 
         async def configure(changed: PlatformConfig) -> None:
             self.autoscaler.config = changed.autoscaler
@@ -275,6 +297,7 @@ class Platform:
             "serving-watch": self._serving.watch(),
             "serving": self._serving.work(),
             "follow": follower.run(),
+            "policies": policies.run(),
             "config": ConfigMapFollower(self.objects, self._layers, config, configure).run(),
         }
         loops |= {name: poller.run() for name, poller in self._pollers.items()}
@@ -285,7 +308,7 @@ class Platform:
         if self._saved is not None:
             loops["saved"] = StateKeeper(self._saved, self._save).run()
         self._tasks = [asyncio.create_task(loop, name=name) for name, loop in loops.items()]
-        programmed = asyncio.create_task(follower.is_programmed.wait(), name="programmed")
+        programmed = asyncio.create_task(_all_set(follower.is_programmed, policies.is_programmed))
         done, _ = await asyncio.wait(
             [programmed, *self._tasks], return_when=asyncio.FIRST_COMPLETED, timeout=START_SECONDS
         )
@@ -301,7 +324,7 @@ class Platform:
         return self.autoscaler.engine.save(self._clock.now())
 
     def _serving_settings(self, config: PlatformConfig) -> ServingSettings:
-        return ServingSettings(IngressSettings(config.domains), self.port, config.autoscaler)
+        return ServingSettings(config.ingress, self.port, config.autoscaler, retention=config.retention)
 
     def _bind_admin(self) -> socket.socket:
         try:
@@ -344,7 +367,7 @@ class Platform:
         await self._applier.delete(key)
 
     async def wait_ready(self, key: ObjectKey, timeout: float) -> Manifest:
-        """The Service once its present generation is ready; an object of a kind that is never ready at once.
+        """The object once its present generation is ready; at once where its kind is never ready.
 
         Raises InvalidFunction with the condition's message when the generation failed, NotFound when there is no
         such object (any more), and Unavailable with the last condition when `timeout` seconds were not enough.
@@ -359,7 +382,7 @@ class Platform:
                     if known is None:
                         break
                     ready = find_for_generation(known, READY)
-                    if key.kind != SERVICE or (ready is not None and ready.status == "True"):
+                    if key.kind not in _BECOMES_READY or (ready is not None and ready.status == "True"):
                         return known
                     if ready is not None and ready.status == "False":
                         raise InvalidFunction(ready.message or ready.reason)
@@ -392,7 +415,30 @@ def _certificate(settings: UpSettings) -> Certificate | None:
 
 
 def _is_relabelled(applied: Applied) -> bool:
-    """Whether a Service changed and no generation says so."""
+    """Whether a Service, Configuration or Route changed and no generation says so."""
     generation = applied.manifest["metadata"].get("generation")
     observed = applied.manifest.get("status", {}).get("observedGeneration")
-    return applied.key.kind == SERVICE and applied.action == "configured" and observed == generation
+    return applied.key.kind in FAMILY_KINDS and applied.action == "configured" and observed == generation
+
+
+async def _all_set(*events: asyncio.Event) -> None:
+    for event in events:
+        await event.wait()
+
+
+def _mesh(settings: UpSettings) -> MeshSettings:
+    """Raises InvalidSettings for a label that cannot be read."""
+    labels: dict[str, dict[str, str]] = {}
+    for each in settings.gateway_labels:
+        namespace, slash, label = each.partition("/")
+        name, equals, value = label.rpartition("=")
+        if not (namespace and slash and name and equals):
+            hint = "Write NAMESPACE/LABEL=VALUE, such as istio-system/istio=ingressgateway."
+            raise InvalidSettings(f"{each!r} is no label of a gateway", where="--gateway-labels", hint=hint)
+        labels.setdefault(namespace, {})[name] = value
+    return MeshSettings(
+        gateway_labels=labels,
+        stepped_refill=settings.stepped_refill,
+        zone=settings.zone,
+        name_policies=settings.name_policies,
+    )

@@ -137,7 +137,7 @@ def test_what_is_left_out_is_what_config_defaults_says() -> None:
         ({"apiVersion": "apps/v1", "kind": "Deployment"}, "kind: taken are Service"),
         ({**service(), "metadata": None}, "metadata: "),
         ({**service(), "spec": {"template": {}}}, "spec.template.spec: required"),
-        (config_map("config-gc", {}), "metadata.name: taken are config-autoscaler, config-defaults"),
+        (config_map("config-observability", {}), "metadata.name: taken are config-autoscaler, config-defaults"),
         (config_map("config-domain", {}, "default"), "metadata.namespace: must be knative-serving"),
         (config_map("config-domain", {"a": 1}), "data.a: must be a string"),
         (config_map("config-domain", {"a b": ""}), "data['a b']: 'a b' cannot be a key"),

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from upwell.functions.api.serving import Defaults
 from upwell.runtime.control.config import CONFIG_MAPS, ConfigLayers, check_config_map, platform_config
-from upwell.runtime.control.domains import Domains, read_domains
+from upwell.runtime.control.domains import Domains, loopback_domains, read_domains
 
 OWN = ("localhost", "example.com")
 LAYERS = ConfigLayers(OWN, {"initial-scale": "0", "allow-zero-initial-scale": "true"}, {"stable-window": "30s"})
@@ -28,10 +28,17 @@ def test_without_a_config_map_the_platforms_own_domains_hold() -> None:
     assert platform_config({}, LAYERS).domains.of({"app": "x"}) == OWN
 
 
-def test_a_domain_without_a_selector_is_for_everybody_and_localhost_stays() -> None:
-    assert domains(mydomain_com="").of({}) == ("mydomain.com", "localhost")
-    assert domains(mydomain_com="{}").of({}) == ("mydomain.com", "localhost")
-    assert domains(mydomain_com="selector:").of({"a": "b"}) == ("mydomain.com", "localhost")
+def test_a_domain_without_a_selector_is_for_everybody() -> None:
+    assert domains(mydomain_com="").of({}) == ("mydomain.com",)
+    assert domains(mydomain_com="{}").of({}) == ("mydomain.com",)
+    assert domains(mydomain_com="selector:").of({"a": "b"}) == ("mydomain.com",)
+
+
+def test_names_below_localhost_always_lead_here() -> None:
+    assert loopback_domains(("localhost", "example.com", "a.localhost", "notlocalhost")) == (
+        "localhost",
+        "a.localhost",
+    )
 
 
 def test_the_domain_with_the_most_labels_that_fit_wins_and_then_the_first_by_name() -> None:
@@ -49,7 +56,7 @@ def test_the_domain_with_the_most_labels_that_fit_wins_and_then_the_first_by_nam
 
 def test_without_a_default_the_others_answer_inside_only() -> None:
     found = domains(app_com="selector:\n  app: x")
-    assert found.of({"app": "x"}) == ("app.com", "localhost")
+    assert found.of({"app": "x"}) == ("app.com",)
     assert found.of({}) == ()
     inside = domains(everybody_com="", svc_cluster_local="selector:\n  app: secret")
     assert inside.of({"app": "secret"}) == ()
@@ -62,7 +69,7 @@ def test_a_service_that_is_cluster_local_has_no_domain() -> None:
 
 def test_the_example_sets_nothing() -> None:
     found, faults = read_domains({"_example": "not: [yaml", "a.com": ""}, OWN)
-    assert (found.of({}), faults) == (("a.com", "localhost"), {})
+    assert (found.of({}), faults) == (("a.com",), {})
 
 
 @pytest.mark.parametrize("text", ["[", "- a", "text", "selector: a", "selector: {a: 1}", "selectors: {a: b}"])

@@ -1,9 +1,12 @@
 """What is written for a service is read as it was meant: by the gateway and by the host."""
 
+import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,13 +15,15 @@ from upwell.functions.errors import InvalidFunction
 from upwell.runtime.cluster.interface import Manifest
 from upwell.runtime.cluster.source import deployed_revision, function_source
 from upwell.runtime.control.conditions import READY, StatusCondition, holds_for_generation, merge
+from upwell.runtime.control.domains import Domains
 from upwell.runtime.control.ingress import (
     programmed_status,
     routed_revisions,
-    service_ingress,
     virtual_hosts,
 )
+from upwell.runtime.control.kingress import IngressSettings, route_ingress
 from upwell.runtime.control.resources import deployment, deployment_name
+from upwell.runtime.control.rollout import Assigned, wanted_rollout
 from upwell.runtime.gateway.routes import RouteTable
 from upwell.runtime.host.source import FunctionSource
 
@@ -28,6 +33,13 @@ BUNDLES = Path("/bundles")
 def service(name: str = "hello") -> Manifest:
     metadata = {"name": name, "namespace": "default", "uid": f"uid-of-{name}", "generation": 1}
     return {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "metadata": metadata, "spec": {}}
+
+
+def service_ingress(service: Manifest, revision: str, domains: Sequence[str]) -> Manifest:
+    """The Ingress of a service whose traffic is one revision's."""
+    traffic = [Assigned(revision, service["metadata"]["name"], 100, True, "")]
+    settings = IngressSettings(Domains((), tuple(domains)))
+    return route_ingress(service, traffic, settings, wanted_rollout(traffic))
 
 
 # Revision → Deployment → what the host runs
@@ -115,7 +127,7 @@ def test_rules_that_split_differently_are_virtual_hosts_of_their_own() -> None:
     ingress = service_ingress(service(), "hello-00001", ("localhost", "example.com"))
     split: dict[str, Any] = ingress["spec"]["rules"][2]["http"]["paths"][0]["splits"][0]
     first = split | {"serviceName": "hello-00002", "percent": 30}
-    ingress["spec"]["rules"][2]["http"]["paths"][0]["splits"] = [first, split | {"percent": 70}]
+    ingress["spec"]["rules"][2]["http"]["paths"] = [{"splits": [first, split | {"percent": 70}]}]
     table = RouteTable(virtual_hosts(ingress))
     assert len(table.vhosts) == 3
     shared = table.find(b"hello.default.example.com")
@@ -126,6 +138,34 @@ def test_rules_that_split_differently_are_virtual_hosts_of_their_own() -> None:
         ("default/hello-00001", 70),
     ]
     assert routed_revisions(ingress) == ["hello-00001", "hello-00002"]
+
+
+def test_what_answers_outside_answers_below_localhost_too_once_for_each_tag() -> None:
+    article = yaml.safe_load((Path(__file__).parents[1] / "golden" / "article" / "kingress.yaml").read_text())
+    first = "httpbin.default.localhost"
+    inside, outside = virtual_hosts(article, ("localhost",))
+    assert outside.hosts == ("httpbin.default.example.com", first)
+    assert first not in inside.hosts
+    names = copy.deepcopy(article["spec"]["rules"])
+    for rule in names:
+        rule["hosts"] = [host.replace("httpbin", "v1-httpbin") for host in rule["hosts"]]
+        rule["http"]["paths"][0]["splits"][0]["serviceName"] = "httpbin-00002"
+    article["spec"]["rules"] += names
+    *_, tagged = virtual_hosts(article, ("localhost",))
+    assert (tagged.tag, tagged.hosts[-1]) == ("v1", "v1-httpbin.default.localhost")
+
+
+def test_hosts_that_an_ingress_gives_itself_are_not_taken_by_those_below_localhost() -> None:
+    ingress = service_ingress(service(), "hello-00001", ("example.com", "localhost"))
+    (split,) = ingress["spec"]["rules"][2]["http"]["paths"][0]["splits"]
+    ingress["spec"]["rules"][2]["http"]["paths"] = [{"splits": [split | {"serviceName": "hello-00009"}]}]
+    found = RouteTable(virtual_hosts(ingress, ("localhost",))).find(b"hello.default.localhost")
+    assert found is not None
+    assert [target.revision for target in found.rules[0].targets] == ["default/hello-00009"]
+    private = service_ingress(service(), "hello-00001", ())
+    assert [vhost.is_private for vhost in virtual_hosts(private, ("localhost",))] == [True]
+    private["spec"]["rules"] = [{"http": private["spec"]["rules"][0]["http"]}]
+    assert [vhost.hosts for vhost in virtual_hosts(private, ("localhost",))] == [()]
 
 
 def test_only_one_that_is_alone_and_answers_outside_answers_to_the_fallback_hosts() -> None:

@@ -477,7 +477,7 @@ def test_another_domain_changes_the_url_and_the_hosts_and_is_ready_once_the_gate
     world.settle(programmed=False)
     assert world.ready()[:2] == ("Unknown", "IngressNotConfigured")
     world.settle()
-    assert hosts(world) == ["hello.default.mine.com", "hello.default.localhost"]
+    assert hosts(world) == ["hello.default.mine.com"]
     assert world.service["status"]["url"] == "http://hello.default.mine.com"
     world.service["metadata"]["labels"] = {"app": "x"}
     world.settle()
