@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from support.functions import handler, pristine_imports, request, run
 from upwell.functions.asgi import Message
 from upwell.functions.handler import Handler
 from upwell.functions.project import bundle, load, locate
+from upwell.runtime.testing.loop import run_fake
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -90,6 +93,60 @@ def test_asgi_sends_its_answer_in_pieces(tmp_path: Path) -> None:
     assert [message.get("more_body", False) for message in sent[1:]] == [True] * 5 + [False]
 
 
+@pytest.mark.parametrize("status", [200, 204, 302, 404, 429, 498, 503])
+def test_httpbin_answers_with_the_status_that_is_asked_for(status: int, tmp_path: Path) -> None:
+    with example("httpbin", tmp_path) as httpbin:
+        response = run(request(httpbin.app, path=f"/status/{status}"))
+    assert (response.status_code, response.content) == (status, b"")
+
+
+def test_httpbin_answers_as_late_as_it_is_asked_to(tmp_path: Path) -> None:
+    async def ask(app: Any) -> float:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        assert (await request(app, path="/delay/2.5")).json()["method"] == "GET"
+        middle = loop.time()
+        assert (await request(app, path="/delay/60")).status_code == 200
+        assert loop.time() - middle == pytest.approx(10.0)
+        return middle - began
+
+    with example("httpbin", tmp_path) as httpbin:
+        assert run_fake(ask(httpbin.app)) == pytest.approx(2.5)
+
+
+def test_httpbin_tells_what_it_got(tmp_path: Path) -> None:
+    headers = {"user_type": "guest", "x-thing": "1"}
+    with example("httpbin", tmp_path) as httpbin:
+        told = run(request(httpbin.app, path="/headers", headers=headers)).json()["headers"]
+        whole = run(request(httpbin.app, "PUT", "/anything/at/all?a=b", content=b"hi")).json()
+        got = run(request(httpbin.app, path="/get?a=b")).json()
+    assert headers.items() <= told.items()
+    assert (whole["method"], whole["args"], whole["data"]) == ("PUT", {"a": "b"}, "hi")
+    assert (got["method"], got["args"], got["url"]) == ("GET", {"a": "b"}, "http://function.test/get?a=b")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/status/600", 400),
+        ("GET", "/status/99", 400),
+        ("GET", "/status/fine", 400),
+        ("GET", "/delay/nan", 400),
+        ("GET", "/delay/-1", 400),
+        ("POST", "/get", 404),
+        ("GET", "/", 404),
+    ],
+)
+def test_httpbin_refuses_the_rest(method: str, path: str, status: int, tmp_path: Path) -> None:
+    with example("httpbin", tmp_path) as httpbin:
+        assert run(request(httpbin.app, method, path)).status_code == status
+
+
+def test_httpbins_manifest_names_it_as_its_directory_does() -> None:
+    manifest = yaml.safe_load((EXAMPLES / "httpbin" / "service.yaml").read_text())
+    assert manifest["metadata"]["name"] == locate(str(EXAMPLES / "httpbin")).name == "httpbin"
+
+
 def test_each_example_has_a_name_that_a_host_may_have() -> None:
     names = {locate(str(path)).name for path in EXAMPLES.iterdir() if path.is_dir()}
-    assert names >= {"asgi", "event", "hello", "helloworld"}
+    assert names >= {"asgi", "event", "hello", "helloworld", "httpbin"}
