@@ -83,6 +83,7 @@ def run(
         read_settings(UpSettings, flags),
         show_errors=True,
         # A second run beside the first takes another port for its metrics, unless one was asked for.
+        name_policies=True,
         any_admin_port=flags["admin_port"] is None and "UPWELL_ADMIN_PORT" not in os.environ,
         autoscaler=_autoscaler_keys(pairs(assignments, "--set")),
     )

@@ -23,7 +23,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from upwell.runtime.gateway.activator import Backend, Rejection
-from upwell.runtime.gateway.forwarded import ClientOrigin, dropped_fields
+from upwell.runtime.gateway.forwarded import ClientOrigin, complete_answer, dropped_fields
 from upwell.runtime.gateway.metrics import CLIENT_CLOSED
 from upwell.runtime.gateway.routes import PathRule, RouteTarget, VirtualHost
 from upwell.runtime.http.exchange import Exchange
@@ -199,6 +199,7 @@ class Call:
 
     def response_head(self, status: int, headers: Headers) -> None:
         """Tell a caller who waited for a replica what the time went into."""
+        complete_answer(self.exchange, headers)
         if self.cold:
             headers.append((b"server-timing", self._server_timing().encode()))
 

@@ -143,8 +143,10 @@ class ForwardedFields:
 
 def complete_answer(exchange: Exchange, headers: Headers) -> None:
     """Add to an answer what whoever passes it on has to: the time, if it lacks it (RFC 9110 6.6.1)."""
-    if b"date" not in dict(headers):
-        headers.append((b"date", exchange.date()))
+    for name, _ in headers:
+        if name == b"date":
+            return
+    headers.append((b"date", exchange.date()))
 
 
 def dropped_fields(request: RequestHead, target: RouteTarget, *, keeps_tag: bool = False) -> frozenset[bytes]:

@@ -20,7 +20,7 @@ from upwell.runtime.cluster.interface import Exit, Replica, ReplicaState, StartF
 from upwell.runtime.gateway.access_log import AccessLog
 from upwell.runtime.gateway.activator import Activator, Backend, Rejection, RevisionLimits
 from upwell.runtime.gateway.call import Call, RequestPath
-from upwell.runtime.gateway.forwarded import ForwardedFields
+from upwell.runtime.gateway.forwarded import ForwardedFields, last_answer
 from upwell.runtime.gateway.metrics import CLIENT_CLOSED, CallCounters
 from upwell.runtime.gateway.policing import Policing
 from upwell.runtime.gateway.prediction import Forecast, Pace
@@ -148,6 +148,11 @@ class Gateway:
     def handle(self, exchange: Exchange) -> None:
         """Route a request whose head has been read."""
         request = exchange.request
+        answer = last_answer(request)
+        if answer is not None:
+            exchange.respond(200, *answer)
+            self.left_unrouted(exchange, 200, "no_further")
+            return
         vhost = self.routes.find(request.host)
         origin = self.forwarded.client_of(exchange)
         if vhost is None or not self.forwarded.answers(vhost, origin):
