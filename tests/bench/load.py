@@ -65,7 +65,8 @@ class H2load:
         """Exactly `requests` requests."""
         base = f"unix:{target.path}" if target.path else f"http://127.0.0.1:{target.port}"
         sent = [f"--data={target.body}"] if target.body else []
-        sent += [f"--header={header}" for header in target.headers]
+        # With -B the Host would be the base's, whatever the URI says.
+        sent += [f"--header={header}" for header in (f":authority: {target.host}", *target.headers)]
         amount = (f"-n{requests}", f"-c{connections}", "-t1")
         output = _output("h2load", "--h1", *amount, *sent, "-B", base, f"http://{target.host}/")
         seconds = re.search(r"finished in ([\d.]+)(us|ms|s|m)", output)

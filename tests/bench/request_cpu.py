@@ -20,7 +20,7 @@ from typing import Final
 from . import load, processes
 from .command import upwell_run
 from .figures import median, quietest
-from .framework import REMEDY, NotInstalled, environment
+from .framework import FUNCTIONS_FRAMEWORK, NotInstalled, environment
 from .load import Generator, Target
 from .machine import pinned, shares
 from .plan import FUNCTIONS, Plan
@@ -142,7 +142,9 @@ def _start(plan: Plan, generator: Generator, stack: contextlib.ExitStack, result
     try:
         framework = _framework(plan, stack, requests // SLOW_SHARE)
     except NotInstalled as error:
-        result.skipped.append(Skipped("request_cpu: functions-framework", f"{REMEDY} ({error})"))
+        result.skipped.append(
+            Skipped("request_cpu: functions-framework", f"{FUNCTIONS_FRAMEWORK.remedy} ({error})")
+        )
         framework = None
     return Subjects(path, uvicorn, replica, uvicorn_unix, framework)
 
@@ -176,7 +178,7 @@ def _uvicorn(plan: Plan, stack: contextlib.ExitStack, target: Target, requests: 
 
 def _framework(plan: Plan, stack: contextlib.ExitStack, requests: int) -> Subject:
     """As its README says: ``functions-framework --target=hello``, in the folder of ``main.py``."""
-    folder = environment()
+    folder = environment(FUNCTIONS_FRAMEWORK)
     port = processes.free_port()
     command = [str(folder / "bin" / "functions-framework"), "--target=hello", f"--port={port}"]
     log = plan.directory / "functions-framework.log"
