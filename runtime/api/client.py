@@ -121,6 +121,13 @@ class Client:
             "GET", f"/explain/{_quoted(namespace)}/{_quoted(name)}", query=_query(kind=kind, since=since)
         )
 
+    def topology(self) -> Sequence[dict[str, Any]]:
+        """What the gateway has counted up to now, and where its policies act: the lines of a `Snapshot`."""
+        *lines, last = [*self._stream("/topology", (), None)] or [{}]
+        if last != SYNCED:
+            raise Unavailable(CUT_OFF, where=str(self.socket))
+        return lines
+
     def watch(
         self,
         kind: str,

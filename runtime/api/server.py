@@ -12,7 +12,8 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -45,6 +46,7 @@ from upwell.runtime.clock import Clock
 from upwell.runtime.cluster.interface import Manifest, ObjectChange, ObjectKey, ObjectStore, Replica
 from upwell.runtime.cluster.kinds import REVISION, SERVICE
 from upwell.runtime.cluster.labels import SERVICE_LABEL
+from upwell.runtime.gateway.topology import Record, Watched, read_topology, to_line
 from upwell.runtime.http.asgi import ServeSettings, serve
 
 STOP_SECONDS: Final = 1.0
@@ -99,6 +101,11 @@ class ApiPlatform(Protocol):
     @property
     def autoscaler(self) -> Explaining:
         """Who decides how many replicas there are."""
+        ...
+
+    @property
+    def gateway(self) -> Watched:
+        """What requests go through."""
         ...
 
     async def apply(
@@ -176,6 +183,7 @@ class ApiServer:
             ("GET", "/watch/{kind}", self._watch),
             ("GET", "/replicas/{namespace}/{revision}", self._replicas),
             ("GET", "/explain/{namespace}/{name}", self._explain),
+            ("GET", "/topology", self._topology),
             ("GET", "/logs/{namespace}/{service}", self._logs),
         )
         application = Starlette(
@@ -222,6 +230,9 @@ class ApiServer:
         kind, since = read_one_of(request, "kind", (SERVICE, REVISION)), read_seconds(request, "since")
         found = await explain(self._platform, given["namespace"], given["name"], kind, self._clock.now(), since)
         return JSONResponse(found.to_json())
+
+    async def _topology(self, request: Request) -> ASGIApp:
+        return LineStream(_encoded_records(read_topology(self._platform.gateway, self._clock)), self._ending)
 
     async def _logs(self, request: Request) -> ASGIApp:
         given = request.path_params
@@ -270,6 +281,13 @@ def _encode(data: Mapping[str, Any]) -> bytes:
 async def _encoded_list(found: list[Manifest]) -> AsyncGenerator[bytes]:
     for at in range(0, len(found), ITEMS_AT_ONCE):
         yield b"".join(_encode({"object": each}) for each in found[at : at + ITEMS_AT_ONCE])
+        await asyncio.sleep(0)
+    yield _encode(SYNCED)
+
+
+async def _encoded_records(records: Iterator[Record]) -> AsyncGenerator[bytes]:
+    while found := [*islice(records, ITEMS_AT_ONCE)]:
+        yield b"".join(_encode(to_line(each)) for each in found)
         await asyncio.sleep(0)
     yield _encode(SYNCED)
 

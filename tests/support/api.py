@@ -21,6 +21,9 @@ from upwell.runtime.clock import Clock, SystemClock
 from upwell.runtime.cluster.interface import Manifest, ObjectKey, Replica
 from upwell.runtime.cluster.memory import MemoryStore
 from upwell.runtime.control.admission import AdmissionContext, admit, key_of
+from upwell.runtime.gateway.gateway import RevisionEntry
+from upwell.runtime.gateway.policing import Acting
+from upwell.runtime.gateway.routes import RouteTable, VirtualHost
 
 T = TypeVar("T")
 PATIENCE = 20.0
@@ -82,10 +85,28 @@ class KeptDecisions:
 
 
 @dataclass
+class KeptCounts:
+    """A gateway that nobody asks: what a test put in."""
+
+    routes: RouteTable = field(default_factory=RouteTable)
+    revisions: dict[str, RevisionEntry] = field(default_factory=dict)
+    unrouted: int = 0
+    chains: dict[VirtualHost, Acting] = field(default_factory=dict)
+
+    @property
+    def policing(self) -> KeptCounts:
+        return self
+
+    def acting(self, vhost: VirtualHost) -> Acting | None:
+        return self.chains.get(vhost)
+
+
+@dataclass
 class KeepingPlatform:
     """Admits and stores; nothing runs."""
 
     directory: Path
+    gateway: KeptCounts = field(default_factory=KeptCounts)
     autoscaler: KeptDecisions = field(default_factory=KeptDecisions)
     objects: MemoryStore = field(default_factory=lambda: MemoryStore(SystemClock()))
     running: dict[str, tuple[Replica, ...]] = field(default_factory=dict)
