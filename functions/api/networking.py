@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from upwell.functions.api.meta import Model, ObjectMeta, Status, invalid
-from upwell.functions.api.names import is_dns_subdomain
+from upwell.functions.api.http_values import FIELD_NAME, FIELD_VALUE, FRAMING, check_authority, check_host
+from upwell.functions.api.meta import DottedObjectMeta, Model, ObjectMeta, Status, invalid
 
 
 def _check_text(text: str) -> str:
@@ -21,19 +21,29 @@ def _check_text(text: str) -> str:
     return text
 
 
-def _check_name(name: str) -> str:
-    if not is_dns_subdomain(name):
-        raise invalid(f"{name!r} is not a DNS name: a-z, 0-9, '-' and '.', at most 253 characters")
-    return name
-
-
 def _check_items(items: list[Any]) -> list[Any]:
     if not items:
         raise invalid("must not be empty")
     return items
 
 
+def _check_fields(fields: dict[str, Any]) -> dict[str, Any]:
+    for name, value in fields.items():
+        text = value.exact if isinstance(value, HeaderMatch) else value
+        if not FIELD_NAME.fullmatch(name) or name.lower() in FRAMING:
+            raise invalid(f"{name!r} cannot be the name of a header field here", name)
+        if not FIELD_VALUE.fullmatch(text):
+            raise invalid("the value holds what no header field may hold", name)
+    return fields
+
+
+def _check_rewrite(host: str) -> str:
+    return check_authority(host) if host else host
+
+
 Text = Annotated[str, AfterValidator(_check_text)]
+Host = Annotated[str, AfterValidator(check_host)]
+Fields = Annotated[dict[str, str], AfterValidator(_check_fields)]
 
 
 class HeaderMatch(Model):
@@ -49,7 +59,7 @@ class Split(Model):
     service_name: Text
     service_port: int | str
     percent: Annotated[int, Field(ge=0, le=100)] | None = None
-    append_headers: dict[str, str] | None = None
+    append_headers: Fields | None = None
     """Set on the request: they replace what the client sent."""
 
 
@@ -58,9 +68,11 @@ class Path(Model):
 
     path: str | None = None
     """A literal prefix; all paths without one."""
-    headers: dict[str, HeaderMatch] | None = None
-    rewrite_host: str | None = None
-    append_headers: dict[str, str] | None = None
+    headers: Annotated[dict[str, HeaderMatch], AfterValidator(_check_fields)] | None = None
+    rewrite_host: Annotated[str, AfterValidator(lambda host: check_authority(host) if host else host)] | None = (
+        None
+    )
+    append_headers: Fields | None = None
     timeout: str | None = None
     """Of an early version; it sets nothing, as in Knative."""
     retries: dict[str, Any] | None = None
@@ -92,7 +104,7 @@ class Http(Model):
 class Rule(Model):
     """What some hosts do with their requests."""
 
-    hosts: list[str] | None = None
+    hosts: list[Host] | None = None
     visibility: Literal["ExternalIP", "ClusterLocal", ""] | None = None
     http: Http
 
@@ -135,18 +147,13 @@ class IngressStatus(Status):
     private_load_balancer: LoadBalancer | None = None
 
 
-class IngressMeta(ObjectMeta):
-    """Its name may hold dots, as that of a mapped domain does."""
-
-    name: Annotated[str, AfterValidator(_check_name)]
-
-
 class Ingress(Model):
     """What answers for which hosts, and how it is shared."""
 
     api_version: Literal["networking.internal.knative.dev/v1alpha1"] = "networking.internal.knative.dev/v1alpha1"
     kind: Literal["Ingress"] = "Ingress"
-    metadata: IngressMeta
+    metadata: DottedObjectMeta
+    """Its name may hold dots, as that of a mapped domain does."""
     spec: IngressSpec
     status: IngressStatus | None = None
 

@@ -21,7 +21,7 @@ from upwell.runtime.control.conditions import (
     merge,
     summary,
 )
-from upwell.runtime.control.kingress import IngressSettings, host_names, route_ingress
+from upwell.runtime.control.kingress import IngressSettings, host_names, route_ingress, url_of
 from upwell.runtime.control.resources import is_controlled_by
 from upwell.runtime.control.rollout import (
     NANOSECONDS,
@@ -161,9 +161,4 @@ def _status(
 
 
 def _url(route: Manifest, tag: str, settings: RouteSettings) -> str:
-    hosts = host_names(route, tag, settings.ingress)
-    if not hosts.external:
-        return f"http://{hosts.main}"
-    scheme = settings.ingress.external_scheme
-    is_usual = scheme != "http" or settings.port == 80
-    return f"{scheme}://{hosts.main}" if is_usual else f"{scheme}://{hosts.main}:{settings.port}"
+    return url_of(host_names(route, tag, settings.ingress), settings.ingress, settings.port)

@@ -92,6 +92,15 @@ CASES: list[tuple[str, Callable[[dict[str, Any]], object]]] = [
     (f"{HTTP}.paths[0].splits[0].servicePort", lambda m: split(m).pop("servicePort")),
     (f"{HTTP}.paths[0].splits[0].serviceNamespace", lambda m: split(m).pop("serviceNamespace")),
     (f"{HTTP}.paths[0].splits[0].serviceNamespace", lambda m: split(m).update(serviceNamespace="other")),
+    ("spec.rules[0].hosts[0]", lambda m: m["spec"]["rules"][0].update(hosts=["bücher.example.com"])),
+    ("spec.rules[0].hosts[0]", lambda m: m["spec"]["rules"][0].update(hosts=["a.example.com/path"])),
+    (f"{HTTP}.paths[0].rewriteHost", lambda m: path(m).update(rewriteHost="a\r\nX-B: c")),
+    (f"{HTTP}.paths[0].appendHeaders.X-A", lambda m: path(m).update(appendHeaders={"X-A": "b\r\nX-C: d"})),
+    (
+        f"{HTTP}.paths[0].appendHeaders.Content-Length",
+        lambda m: path(m).update(appendHeaders={"Content-Length": "5"}),
+    ),
+    (f"{HTTP}.paths[0].headers['a b']", lambda m: path(m).update(headers={"a b": {"exact": "c"}})),
     ("spec.visibility", lambda m: m["spec"].update(visibility="ExternalIP")),
 ]
 
