@@ -65,6 +65,7 @@ class RequestReader:
         "_authority",
         "_blank_lines",
         "_chunks",
+        "_decoded",
         "_fields",
         "_host",
         "_parser",
@@ -81,6 +82,7 @@ class RequestReader:
         self._rest = b""
         self._scanned = 0
         self._blank_lines = 0
+        self._decoded = 0
         self._remaining = 0
         self._chunks: ChunkedReader | None = None
         self._fields: Headers = []
@@ -162,6 +164,10 @@ class RequestReader:
             decoded, self._rest = chunks.decode_parts(data)
         except MalformedChunks as error:
             raise Refused(400, str(error)) from None
+        if self._settings.max_body_bytes:
+            self._decoded += sum(map(len, decoded))
+            if self._decoded > self._settings.max_body_bytes:
+                raise Refused(413, "the request's body is too large")
         if chunks.ended:
             self._chunks = None
             self.body_ended = True
@@ -310,9 +316,12 @@ class RequestReader:
                 raise Refused(400, "a transfer coding other than chunked")
             head.framing = BodyFraming.CHUNKED
             self._chunks = ChunkedReader(self._settings.max_header_bytes, self._settings.max_headers)
+            self._decoded = 0
         elif length is not None:
             if _LENGTH.fullmatch(length) is None:
                 raise Refused(400, "malformed Content-Length")
+            if 0 < self._settings.max_body_bytes < int(length):
+                raise Refused(413, "the request's body is too large")
             head.framing = BodyFraming.LENGTH
             head.content_length = self._remaining = int(length)
         # The parser saw the head only and now waits for a body that is read here.

@@ -41,6 +41,10 @@ class HttpSettings:
     """Client connections at once. Each holds a file descriptor, and its request one more upstream; the soft limit
     of descriptors is raised to twice this where the system allows."""
 
+    max_body_bytes: int = 0
+    """A request body; 0 for any. Bodies stream and are not held, so it is the functions' sake that a limit is for;
+    more is answered with 413."""
+
     hold_bytes: int = 65_536
     """Of a request body, while nobody takes it, and for sending it again to another replica."""
 

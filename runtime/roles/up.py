@@ -99,6 +99,7 @@ class UpSettings:
     private_from: tuple[str, ...] = setting(
         (), "Networks whose callers reach functions that are private (cluster-local) too, besides this machine."
     )
+    max_body_bytes: int = setting(1 << 30, "Of a request body; more is answered with 413. 0 for any.", least=0)
     admin_port: int = setting(
         9090, "Port of metrics and health on 127.0.0.1; 0 takes a free one.", least=0, most=65535
     )
@@ -209,12 +210,13 @@ class Platform:
             signals=self.signals,
             saved=read_saved(state.autoscaler) if state.autoscaler is not None else {},
         )
+        http = HttpSettings(max_body_bytes=settings.max_body_bytes)
         self.gateway = Gateway(
             name=f"gateway-{os.getpid()}",
             clock=clock,
             autoscaling=self.autoscaler,
             access_log=access_log,
-            http=HttpSettings(),
+            http=http,
             cluster=self.cluster,
             settings=gateway,
             mesh=_mesh(settings),
@@ -222,7 +224,7 @@ class Platform:
         )
         self.cluster.observe(self.gateway)
         self.cluster.observe(self.autoscaler)
-        self.server = HttpServer(self.gateway.handle, HttpSettings(), clock, refused=self.gateway.unreadable)
+        self.server = HttpServer(self.gateway.handle, http, clock, refused=self.gateway.unreadable)
         collectors = (
             GatewayCollector(self.gateway),
             ReplicaCollector(self.cluster),
