@@ -82,7 +82,7 @@ class JsonAccessLog:
         flag and the policy."""
         replica = call.replica_name
         waited = max(0.0, call.dispatched_at - call.exchange.received_at) if call.dispatched_at else seconds
-        policy = f',"policy":"{call.policy}"' if call.policy else ""
+        policy = f',"policy":{json.dumps(call.policy)}' if call.policy else ""
         self._write(
             call.exchange,
             status,

@@ -13,7 +13,7 @@ from __future__ import annotations
 import enum
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -100,12 +100,21 @@ def pick(backends: Sequence[Backend], concurrency: int, rotation: int) -> Backen
 
 
 class Balancer(Protocol):
-    """Chooses replicas in the place of `pick`."""
+    """Chooses replicas in the place of `pick`, and bounds what comes to them."""
 
     def pick(
-        self, backends: Sequence[Backend], concurrency: int, rotation: int, call: Call
+        self, backends: Sequence[Backend], concurrency: int, rotation: int, call: Call, tried: Collection[str]
     ) -> Backend | Refusal | None:
-        """The backend for `call`, None while no slot is free, or why there will be none."""
+        """The backend for `call`, None while no slot is free, or why there will be none; another than those
+        `tried` if there is one."""
+        ...
+
+    def over(self, in_flight: int) -> Refusal | None:
+        """Why no other request may come beside `in_flight` at replicas; None if one may."""
+        ...
+
+    def crowded(self, waiting: int) -> Refusal | None:
+        """Why no other request may wait beside `waiting` for replicas that are ready; None if one may."""
         ...
 
 
@@ -113,6 +122,10 @@ class WaitingCalls(Protocol):
     """Calls that wait for a slot, in the order in which they are to get one."""
 
     def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Call]:
+        """In the order in which they came."""
+        ...
 
     def append(self, call: Call) -> None:
         """Another one waits."""
@@ -151,7 +164,18 @@ class ActivatorStatistics:
 class Activator:
     """The queue and the replicas of one revision."""
 
-    __slots__ = ("_rotation", "backends", "balancer", "in_flight", "limits", "retry_at", "revision", "waiting")
+    __slots__ = (
+        "_rotation",
+        "backends",
+        "balancer",
+        "in_flight",
+        "is_removed",
+        "limits",
+        "retry_at",
+        "retrying",
+        "revision",
+        "waiting",
+    )
 
     def __init__(self, revision: str, limits: RevisionLimits) -> None:
         self.revision = revision
@@ -160,7 +184,11 @@ class Activator:
         self.waiting: WaitingCalls = FirstCome()
         self.balancer: Balancer | None = None
         self.in_flight = 0
+        self.is_removed = False
+        """Whether the revision is gone, so that nobody may wait for it any more."""
         self.retry_at = 0.0
+        self.retrying: dict[Call, Collection[str]] = {}
+        """Calls that are no request's first attempt, and names of replicas that another is to be preferred to."""
         self._rotation = 0
 
     def __repr__(self) -> str:
@@ -174,21 +202,31 @@ class Activator:
 
         `now` is Unix time: after a failed start, requests are refused until the next attempt is due.
         """
-        if not self.waiting:
+        taken: Backend | Refusal | None = None
+        if self.balancer is not None and self.backends:
+            taken = self.balancer.over(self.in_flight)
+        if taken is None and not self.waiting:
             taken = self._take(call)
-            if taken is not None:
-                return taken
+        return taken if taken is not None else self._queue(call, now)
+
+    def _queue(self, call: Call, now: float) -> Rejection | Refusal | None:
+        if self.is_removed:
+            return Rejection.NO_REVISION
         if now < self.retry_at and not self.backends:
             return Rejection.START_FAILED
         if len(self.waiting) >= self.limits.queue_depth:
             return Rejection.QUEUE_FULL
+        if self.balancer is not None and self.backends:
+            refusal = self.balancer.crowded(len(self.waiting))
+            if refusal is not None:
+                return refusal
         self.waiting.append(call)
         return None
 
     def next_ready(self) -> tuple[Call, Backend | Refusal] | None:
         """The next waiting call with a slot taken for it, or with the reason why it will get none; None when
         nothing waits or nothing is free."""
-        if not self.waiting:
+        if not self.waiting or (self.balancer is not None and self.balancer.over(self.in_flight) is not None):
             return None
         call = self.waiting.first()
         taken = self._take(call)
@@ -198,13 +236,15 @@ class Activator:
 
     def spare(self, call: Call) -> Backend | None:
         """A slot that nobody waits for, taken for a copy of `call`; None when there is none."""
-        taken = None if self.waiting else self._take(call)
+        if self.waiting or (self.balancer is not None and self.balancer.over(self.in_flight) is not None):
+            return None
+        taken = self._take(call)
         return taken if isinstance(taken, Backend) else None
 
     def order(self, waiting: WaitingCalls) -> None:
         """Serve those that wait in the order of `waiting` from now on; none of them is lost."""
-        while self.waiting:
-            waiting.append(self.waiting.popleft())
+        for call in self.waiting:
+            waiting.append(call)
         self.waiting = waiting
 
     def release(self, backend: Backend) -> None:
@@ -237,11 +277,16 @@ class Activator:
         return ActivatorStatistics(len(self.waiting), self.in_flight, len(self.backends))
 
     def _take(self, call: Call) -> Backend | Refusal | None:
-        taken: Backend | Refusal | None
-        if self.balancer is None:
-            taken = pick(self.backends, self.limits.container_concurrency, self._rotation)
-        else:
-            taken = self.balancer.pick(self.backends, self.limits.container_concurrency, self._rotation, call)
+        concurrency = self.limits.container_concurrency
+        tried = self.retrying.get(call, ()) if self.retrying else ()
+        taken: Backend | Refusal | None = None
+        if self.balancer is not None:
+            taken = self.balancer.pick(self.backends, concurrency, self._rotation, call, tried)
+        elif tried:
+            others = [backend for backend in self.backends if backend.name not in tried]
+            taken = pick(others, concurrency, self._rotation)
+        if taken is None and self.balancer is None:
+            taken = pick(self.backends, concurrency, self._rotation)
         if isinstance(taken, Backend):
             self._rotation += 1
             taken.in_flight += 1

@@ -2,45 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Collection, Sequence
 
 from upwell.runtime.clock import Clock
-from upwell.runtime.gateway.activator import Activator, Backend
+from upwell.runtime.gateway.activator import Backend
 from upwell.runtime.gateway.call import Call
 from upwell.runtime.mesh.load_balancing import Balancing
 from upwell.runtime.mesh.policy import Refusal
-
-CHOICES: Final = 5
-"""For a replica that was not tried for the same request before one that was is taken, as Istio sets Envoy up."""
 
 
 class RuleBalancer:
     """Asks the rule for a replica, and whether there is any use in waiting for one."""
 
-    def __init__(self, balancing: Balancing, activator: Activator, clock: Clock) -> None:
+    def __init__(self, balancing: Balancing, clock: Clock) -> None:
         self._balancing = balancing
-        self._activator = activator
         self._clock = clock
 
     def pick(
-        self, backends: Sequence[Backend], concurrency: int, rotation: int, call: Call
+        self, backends: Sequence[Backend], concurrency: int, rotation: int, call: Call, tried: Collection[str]
     ) -> Backend | Refusal | None:
         """A replica with a free slot, None where one is worth waiting for, or the rule's answer."""
         if not backends:
             return None
-        balancing, activator = self._balancing, self._activator
-        refusal = balancing.connections.admit(activator.in_flight)
-        if refusal is not None:
-            return refusal
+        balancing = self._balancing
         now = self._clock.monotonic()
-        found = balancing.pick(backends, concurrency, rotation, call.policy_request, now)
-        for choice in range(1, CHOICES if call.tried else 1):
-            if found is None or found.name not in call.tried:
-                break
-            found = balancing.pick(backends, concurrency, rotation + choice, call.policy_request, now)
+        found = balancing.pick(backends, concurrency, rotation, call.policy_request, now, tried)
         if found is not None:
             return found
-        if balancing.unhealthy(backends):
-            return balancing.no_healthy_replica()
-        return None if call.is_waiting else balancing.connections.wait(len(activator.waiting))
+        return balancing.no_healthy_replica() if balancing.unhealthy(backends) else None
+
+    def over(self, in_flight: int) -> Refusal | None:
+        """What `http2MaxRequests` says."""
+        return self._balancing.connections.admit(in_flight)
+
+    def crowded(self, waiting: int) -> Refusal | None:
+        """What `http1MaxPendingRequests` says."""
+        return self._balancing.connections.wait(waiting)

@@ -19,12 +19,11 @@ activator, all on one loop.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from upwell.runtime.gateway.activator import Backend, Rejection
 from upwell.runtime.gateway.forwarded import ClientOrigin, complete_answer, dropped_fields
-from upwell.runtime.gateway.metrics import CLIENT_CLOSED
+from upwell.runtime.gateway.metrics import BAD_REQUEST, CLIENT_CLOSED
 from upwell.runtime.gateway.routes import PathRule, RouteTarget, VirtualHost
 from upwell.runtime.http.exchange import Exchange
 from upwell.runtime.http.forward import Changes, Forwarding, Outcome, OutcomeKind, forward
@@ -93,8 +92,6 @@ class Call:
 
     policy_request: PolicyRequest | None = None
     """What policies read of it, where any has a say."""
-    tried: Collection[str] = ()
-    """Replicas that another is to be preferred to."""
 
     def __init__(self, gateway: Gateway, entry: RevisionEntry, path: RequestPath, exchange: Exchange) -> None:
         self.gateway = gateway
@@ -184,14 +181,14 @@ class Call:
         self._send(backend)
 
     def _send(self, backend: Backend) -> None:
-        add, drop, target, host = self.outgoing()
+        add, drop, target, host = self.outgoing(self.path)
         self.forwarding = forward(
             self.exchange, backend.pool, add=add, drop=drop, observer=self, target=target, host=host
         )
 
-    def outgoing(self) -> Changes:
-        """What the replica gets otherwise than the client sent it."""
-        path, exchange = self.path, self.exchange
+    def outgoing(self, path: RequestPath) -> Changes:
+        """What a replica that it goes to by `path` gets otherwise than the client sent it."""
+        exchange = self.exchange
         host = path.rule.rewrite_host
         told = self.gateway.forwarded.fields(exchange, path.origin, host)
         drop = dropped_fields(exchange.request, path.target, keeps_tag=path.vhost.keeps_tag)
@@ -265,11 +262,6 @@ class Call:
         """What an answer that no replica gave has besides."""
         return headers
 
-    @property
-    def is_waiting(self) -> bool:
-        """Whether it is in the queue."""
-        return self.backend is None and self.timer is not None
-
     def _refuse(self, rejection: Rejection, seconds: float) -> None:
         self.flag, text = _REFUSALS[rejection]
         self._answer(503, rejection.value, text, retry_after=math.ceil(max(1.0, seconds)))
@@ -311,16 +303,17 @@ class Call:
         status = self.exchange.status
         if status >= 400 and not self.exchange.responded:
             self.flag = "DPE"
-            self._finish(status, "bad_request")
+            self._finish(status, BAD_REQUEST)
         else:
             self.flag = "DC"
             self._finish(CLIENT_CLOSED, "client_gone")
 
     def _answer(self, status: int, reason: str, text: str, *, retry_after: int = 0) -> None:
-        headers: Headers = [_PLAIN, (b"x-upwell-rejected-by", reason.encode())]
+        named = self.policy if self.policy and self.gateway.policing.settings.name_policies else reason
+        headers: Headers = [_PLAIN, (b"x-upwell-rejected-by", named.encode())]
         if retry_after:
             headers.append((b"retry-after", str(retry_after).encode()))
-        self.exchange.respond(status, headers, text.encode())
+        self.exchange.respond(status, self._answer_headers(headers), text.encode())
         self._finish(status, reason)
 
     def _finish(self, status: int, reason: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from upwell.runtime.gateway.call import Call
 from upwell.runtime.mesh.fair_queue import ONE_FLOW, FairQueue
 from upwell.runtime.mesh.workloads import Workloads
@@ -16,6 +18,9 @@ class FairWaiting:
 
     def __len__(self) -> int:
         return len(self._queue)
+
+    def __iter__(self) -> Iterator[Call]:
+        return iter(self._queue)
 
     def append(self, call: Call) -> None:
         """Let it wait, as its workload weighs. What came before the policy weighs like anything else."""

@@ -75,7 +75,6 @@ class RevisionEntry:
         "pace",
         "poke_above",
         "reporting",
-        "retries",
         "stats",
         "sweep",
     )
@@ -88,8 +87,6 @@ class RevisionEntry:
         self.chain = NOTHING
         """The policies between the choice of the revision and that of a replica."""
         self.labels: Mapping[str, str] = {}
-        self.retries = 0
-        """Attempts under way, or waited for, that are not their request's first."""
         self.sweep: Timer | None = None
         """Until replicas that are out are looked at again."""
         self.poke_above = 0
@@ -255,7 +252,9 @@ class Gateway:
         activator = entry.activator
         if activator.backends:
             slots = len(activator.backends) * activator.limits.container_concurrency
-            return entry.pace.until_slot(len(activator.waiting) - 1, slots)
+            # Where a policy orders those that wait, nobody knows how many go before it.
+            ahead = len(activator.waiting) - 1 if entry.chain.workloads is None else 0
+            return entry.pace.until_slot(ahead, slots)
         now = self.clock.now()
         replicas = self._cluster.replicas(activator.revision)
         rising = [each.started_at for each in replicas if each.state is ReplicaState.STARTING]
@@ -319,6 +318,7 @@ class Gateway:
         if entry is not None:
             if entry.sweep is not None:
                 entry.sweep.cancel()
+            entry.activator.is_removed = True
             self._refuse_waiting(entry, Rejection.NO_REVISION)
             self.policing.revision_removed(revision)
 
@@ -331,6 +331,7 @@ class Gateway:
             if entry is not None:
                 pool = UpstreamPool(replica.endpoint, self._http, self.clock, self.timers)
                 self._pools[replica.name] = pool
+                self.policing.bound(entry, pool)
                 entry.activator.set_ready(replica, pool, self.clock.monotonic())
                 if replica.ready_at is not None:
                     entry.pace.started(replica.ready_at - replica.started_at)

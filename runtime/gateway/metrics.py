@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 CLIENT_CLOSED: Final = 499
 """Counted and logged, never sent: the client left first (nginx's number)."""
+BAD_REQUEST: Final = "bad_request"
+"""Reason of a request whose body was malformed or broke off, which the server answered."""
 
 
 class CallCounters:
@@ -52,7 +54,7 @@ class CallCounters:
             self.reasons[reason] = self.reasons.get(reason, 0) + 1
         if cold:
             self.cold += 1
-        outcome = outcome_of(status, None if refused is None else refused[1])
+        outcome = outcome_of(status, None if refused is None else refused[1], reason)
         self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
         if refused is not None:
             key = (refused[0], refused[1].value)
@@ -64,13 +66,15 @@ class CallCounters:
         return sum(self.statuses.values())
 
 
-def outcome_of(status: int, cause: Cause | None) -> str:
-    """What became of a request, as metrics, `upwell load` and `upwell topology` name it."""
+def outcome_of(status: int, cause: Cause | None, reason: str = "") -> str:
+    """What became of a request, as metrics, `upwell load` and `upwell topology` name it. With a `reason` no
+    replica answered it in full, whatever the status that its answer began with."""
     if cause is not None and cause is not Cause.ANSWERED:
         return str(cause.value)
     if status == CLIENT_CLOSED:
         return "left"
-    return "failed" if status >= 500 else "succeeded"
+    broken_off = reason not in ("", BAD_REQUEST) and cause is None
+    return "failed" if status >= 500 or broken_off else "succeeded"
 
 
 class GatewayCollector(Collector):
@@ -88,6 +92,13 @@ class GatewayCollector(Collector):
         unrouted = CounterMetricFamily("upwell_gateway_unrouted_requests", "Requests that no route matched.")
         unrouted.add_metric([], self._gateway.unrouted)
         yield unrouted
+        mirroring = self._gateway.policing.mirroring
+        copies = CounterMetricFamily(
+            "upwell_gateway_copies", "Copies that mirrors asked for, by what became of them.", labels=["outcome"]
+        )
+        copies.add_metric(["sent"], mirroring.sent)
+        copies.add_metric(["dropped"], mirroring.dropped)
+        yield copies
         dropped = CounterMetricFamily("upwell_gateway_log_lines_dropped", "Access log lines not written.")
         dropped.add_metric([], self._gateway.access_log.dropped)
         yield dropped

@@ -7,11 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from upwell.runtime.gateway.activator import Backend
-from upwell.runtime.gateway.call import PROXIED
-from upwell.runtime.gateway.forwarded import dropped_fields
 from upwell.runtime.gateway.shadow import MOST_AT_ONCE, Shadow
 from upwell.runtime.http.chunks import encode_chunk
-from upwell.runtime.http.forward import Changes, encode_request
+from upwell.runtime.http.forward import encode_request
 from upwell.runtime.http.messages import BodyFraming
 from upwell.runtime.mesh.mirror import MirrorTarget, shadow_authority
 
@@ -43,22 +41,23 @@ class Mirroring:
 
     def _send(self, call: PolicedCall, mirror: MirrorTarget, body: bytes) -> None:
         gateway, exchange = self._gateway, call.exchange
-        _, target = gateway.policing.destination(mirror.host, mirror.subset, exchange)
+        rule, target = gateway.policing.destination(mirror.host, mirror.subset, exchange)
         entry = gateway.revisions.get(target.revision) if target is not None else None
-        if target is None or entry is None:
+        if rule is None or target is None or entry is None:
             self.dropped += 1
             return
         gateway.begin(entry)
         backend = self._slot(entry, call)
         if backend is None:
-            gateway.poke(entry)
+            if entry.stats.in_flight > entry.poke_above:
+                gateway.poke(entry)
             entry.stats.finish(gateway.clock.now())
             self.dropped += 1
             return
-        told = gateway.forwarded.fields(exchange, call.path.origin)
-        drop = dropped_fields(exchange.request, target) | _EXPECT
-        host = shadow_authority(call.outgoing().host or exchange.request.host)
-        head = encode_request(exchange.request, Changes([*target.headers, PROXIED, *told], drop, None, host))
+        changes = call.outgoing(call.path._replace(rule=rule, target=target))
+        host = shadow_authority(changes.host or exchange.request.host)
+        changes = changes._replace(drop=changes.drop | _EXPECT, host=host)
+        head = encode_request(exchange.request, changes)
         revision = target.revision
         self._under_way[revision] = self._under_way.get(revision, 0) + 1
         self.sent += 1

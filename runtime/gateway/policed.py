@@ -12,13 +12,13 @@ sent to a replica: a wait for the first one is nobody's fault.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
-from upwell.runtime.gateway.activator import Backend
+from upwell.runtime.gateway.activator import Backend, Rejection
 from upwell.runtime.gateway.call import Call, RequestPath
-from upwell.runtime.gateway.metrics import CLIENT_CLOSED
+from upwell.runtime.gateway.metrics import BAD_REQUEST, CLIENT_CLOSED
 from upwell.runtime.http.exchange import Exchange
 from upwell.runtime.http.forward import Changes, Outcome, OutcomeKind
 from upwell.runtime.http.messages import Headers
@@ -36,6 +36,10 @@ _FAILURES: Final = {
     OutcomeKind.LOST_BEFORE_RESPONSE: Failure.RESET,
     OutcomeKind.BAD_RESPONSE: Failure.RESET,
 }
+_PLATFORMS: Final = (b"k-", b"knative-", b"k_", b"knative_")
+"""What names begin with by which the platform alone speaks."""
+_LONG_SECONDS: Final = 1.0
+"""Of a timeout that may come somewhat late."""
 _TIMED_OUT: Final = "upstream request timeout"
 """Envoy's words."""
 
@@ -53,9 +57,9 @@ class PolicedCall(Call):
         "_spent",
         "_steps",
         "_told",
+        "_tried",
         "_try_timer",
         "policy_request",
-        "tried",
     )
 
     def __init__(
@@ -69,7 +73,6 @@ class PolicedCall(Call):
     ) -> None:
         super().__init__(gateway, entry, path, exchange)
         self.policy_request: PolicyRequest = request
-        self.tried: list[str] = []
         self._at_route = at_route
         self._at_revision = entry.chain
         self._steps: Iterator[Filter] = iter(())
@@ -78,6 +81,7 @@ class PolicedCall(Call):
         self._try_timer: Timer | None = None
         self._pausing = False
         self._retries = 0
+        self._tried: list[str] = []
         # Seconds at replicas, of all attempts; and whether those that learn from answers were told.
         self._spent = 0.0
         self._told = False
@@ -104,6 +108,12 @@ class PolicedCall(Call):
                 self._wait_for(verdict, now)
             return
         self._begin()
+
+    def _begin(self) -> None:
+        if self.entry.activator.is_removed:  # while a policy held it
+            self._refuse(Rejection.NO_REVISION, 1.0)
+        else:
+            super()._begin()
 
     def _wait_for(self, hold: Hold, now: float) -> None:
         self._hold = hold
@@ -154,25 +164,32 @@ class PolicedCall(Call):
         """Send it to `backend`; from the first time on the route's timeout runs."""
         plan = self.policy_request.plan
         if plan is not None:
-            timers = self.gateway.timers
             if plan.timeout and self._route_timer is None:
-                self._route_timer = timers.schedule(plan.timeout, self._expired_route)
+                self._route_timer = self._after(plan.timeout, self._expired_route)
             if plan.retries is not None and plan.retries.per_try_timeout:
-                self._try_timer = timers.schedule(plan.retries.per_try_timeout, self._expired_try)
-        self.tried.append(backend.name)
+                self._try_timer = self._after(plan.retries.per_try_timeout, self._expired_try)
+        self._tried.append(backend.name)
         super().dispatch(backend)
 
-    def outgoing(self) -> Changes:
+    def _after(self, seconds: float, expired: Callable[[], None]) -> Timer:
+        timers = self.gateway.timers if seconds >= _LONG_SECONDS else self.gateway.prompt_timers
+        return timers.schedule(seconds, expired)
+
+    def outgoing(self, path: RequestPath) -> Changes:
         """With the changes of the route's rules; what the platform says of itself stays."""
-        add, drop, target, host = super().outgoing()
+        changes = super().outgoing(path)
         plan = self.policy_request.plan
         if plan is None:
-            return Changes(add, drop, target, host)
+            return changes
+        add, drop, target, host = changes
         put: Headers = []
         for change in plan.changes.changes:
             put = [field for field in put if field[0] not in change.remove]
             put.extend(change.put)
             drop = drop | change.remove
+        if put:
+            said = {name for name, _ in add}
+            put = [field for field in put if field[0] not in said and not field[0].startswith(_PLATFORMS)]
         return Changes([*put, *add], drop, plan.changes.target or target, plan.changes.authority or host)
 
     def response_head(self, status: int, headers: Headers) -> None:
@@ -213,20 +230,21 @@ class PolicedCall(Call):
     def _again_after(self, retries: RetryPolicy, condition: str | None) -> bool:
         """Whether it is tried once more; then it is on its way there."""
         budget, balancing = self._at_revision.retry_budget, self._at_revision.balancing
+        activator = self.entry.activator
+        others = len(activator.retrying) - (self in activator.retrying)
         if budget is not None:
-            budget.requests, budget.retries = self.entry.activator.in_flight, self.entry.retries
+            budget.requests, budget.retries = activator.in_flight + len(activator.waiting), others
         replayable = self.exchange.body_replayable
-        if balancing is not None and not balancing.connections.may_retry(self.entry.retries):
+        if balancing is not None and not balancing.connections.may_retry(others):
             return False
         decision = retries.decide(self._retries, condition, random.random, replayable=replayable, budget=budget)
-        if decision.delay is None:
+        left = self.deadline - self.gateway.clock.monotonic()
+        if decision.delay is None or decision.delay >= left:
             return False
         if self.forwarding is not None:
             self.forwarding.cancel()
-        if not retries.avoids_previous:
-            self.tried.clear()
         self._retries += 1
-        self.entry.retries += 1
+        activator.retrying[self] = self._tried if retries.avoids_previous else ()
         self._give_back()
         self._pausing = True
         self.timer = self.gateway.prompt_timers.schedule(decision.delay, self._next_attempt)
@@ -253,6 +271,9 @@ class PolicedCall(Call):
         plan = self.policy_request.plan
         assert plan is not None, "the route has the timeout"
         self._route_timer = None
+        if self.forwarding is not None and not self.exchange.responded:
+            self._end_attempt()
+            self._tell_balancing(504, is_local=True)
         self._time_out(plan.route.policy)
 
     def _time_out(self, policy: str) -> None:
@@ -268,7 +289,11 @@ class PolicedCall(Call):
     def _expired_forwarding(self) -> None:
         if not self.exchange.responded:
             self._end_attempt()
-            self._tell_balancing(504, is_local=True)
+            timeout = self.entry.activator.limits.timeout_seconds
+            if self.gateway.clock.monotonic() - self.dispatched_at >= timeout:
+                self._tell_balancing(504, is_local=True)
+            # A caller in a hurry must not be able to take a replica out, or to open a circuit.
+            self._told = self._told or self.deadline < self.exchange.received_at + timeout
         super()._expired_forwarding()
 
     # What is learnt.
@@ -298,11 +323,11 @@ class PolicedCall(Call):
             if timer is not None:
                 timer.cancel()
         self._route_timer = self._try_timer = None
-        if self.dispatched_at and status != CLIENT_CLOSED:
+        if self.dispatched_at and status != CLIENT_CLOSED and reason != BAD_REQUEST:
             self._tell_observers(status)
-        self.entry.retries -= self._retries
-        self._retries = 0
-        plan = self.policy_request.plan
-        if plan is not None and plan.mirrors and self.counted:
-            self.gateway.policing.mirroring.copy(self, plan.mirrors)
+        if self._retries:
+            self.entry.activator.retrying.pop(self, None)
         super()._finish(status, reason)
+        plan = self.policy_request.plan
+        if plan is not None and plan.mirrors and self.dispatched_at:
+            self.gateway.policing.mirroring.copy(self, plan.mirrors)

@@ -19,12 +19,15 @@ from upwell.runtime.gateway.balancer import RuleBalancer
 from upwell.runtime.gateway.call import RequestPath
 from upwell.runtime.gateway.fair_waiting import FairWaiting
 from upwell.runtime.gateway.forwarded import ClientOrigin
+from upwell.runtime.gateway.metrics import BAD_REQUEST
 from upwell.runtime.gateway.mirroring import Mirroring
 from upwell.runtime.gateway.policed import PolicedCall
 from upwell.runtime.gateway.routes import PathRule, RouteTarget, VirtualHost
 from upwell.runtime.http.exchange import Exchange
+from upwell.runtime.http.upstream import NO_LIMITS, PoolLimits, UpstreamPool
 from upwell.runtime.mesh.attributes import Attributes, carries_events, read_attributes
 from upwell.runtime.mesh.chain import NOTHING, Chain
+from upwell.runtime.mesh.connection_pool import ConnectionLimits
 from upwell.runtime.mesh.load_balancing import Balancing
 from upwell.runtime.mesh.naming import PRIVATE, RevisionPlace, RoutePlace
 from upwell.runtime.mesh.policies import Policies
@@ -97,17 +100,21 @@ class Policing:
         if not len(self._policies):
             return
         vhosts = set(self._gateway.routes.vhosts)
-        for gone in self._known - vhosts:
-            self._acting.pop(gone, None)
-            for revision in _revisions_of(gone):
-                self._targeting.get(revision, set()).discard(gone)
-        new = vhosts - self._known
+        gone, new = self._known - vhosts, vhosts - self._known
         self._known = vhosts
-        own_hosts = self._own_hosts({vhost.name for vhost in new if vhost.tag})
+        for vhost in gone:
+            self._acting.pop(vhost, None)
+            for revision in _revisions_of(vhost):
+                self._targeting[revision].discard(vhost)
+                if not self._targeting[revision]:
+                    del self._targeting[revision]
         for vhost in new:
             for revision in _revisions_of(vhost):
                 self._targeting.setdefault(revision, set()).add(vhost)
-            self._resolve(vhost, own_hosts.get(vhost.name, ()))
+        self._resolve_all({vhost.name for vhost in (*gone, *new)})
+        for vhost in gone:
+            if all(each.tag != vhost.tag for each in self._gateway.routes.of(vhost.name)):
+                self._policies.forget(f"route {_place_name(vhost)}")
 
     def revision_changed(self, revision: str, entry: RevisionEntry) -> None:
         """A revision is new, or its labels changed."""
@@ -124,22 +131,15 @@ class Policing:
         self._policies.forget(f"revision {revision}")
         self.resolved.set()
 
-    def _own_hosts(self, names: set[str]) -> dict[str, list[str]]:
-        """The hosts of routes without a tag: whoever names them means the tags' hosts as well."""
-        hosts: dict[str, list[str]] = {}
-        for vhost in self._known if names else ():
-            if vhost.name in names and not vhost.tag:
-                hosts.setdefault(vhost.name, []).extend(vhost.hosts)
-        return hosts
-
-    def _resolve(self, vhost: VirtualHost, own_hosts: Sequence[str]) -> None:
-        hosts = self._hosts_of(vhost) if not vhost.tag else (*vhost.hosts, *own_hosts)
-        place = RoutePlace.of(vhost.name, vhost.tag, hosts)
-        self._note(vhost, self._policies.at_route(place))
-
-    def _hosts_of(self, vhost: VirtualHost) -> Sequence[str]:
-        """Those of its route, private ones and others."""
-        return [host for each in self._gateway.routes.of(vhost.name) if not each.tag for host in each.hosts]
+    def _resolve_all(self, names: set[str]) -> None:
+        """Find what acts on the virtual hosts of these routes: one that changed may mean another that did not."""
+        for name in names:
+            vhosts = self._gateway.routes.of(name)
+            # Whoever names one of a route's own hosts means all of them, private or not, and the tags' as well.
+            own = [host for each in vhosts if not each.tag for host in each.hosts]
+            for vhost in vhosts:
+                place = RoutePlace.of(name, vhost.tag, (*own, *vhost.hosts))
+                self._note(vhost, self._policies.at_route(place))
 
     def _note(self, vhost: VirtualHost, chain: Chain) -> None:
         entries = [self._gateway.revisions.get(revision) for revision in _revisions_of(vhost)]
@@ -156,10 +156,20 @@ class Policing:
         if chain.balancing is not before.balancing:
             balancing = chain.balancing
             clock = self._gateway.clock
-            activator.balancer = None if balancing is None else RuleBalancer(balancing, activator, clock)
+            activator.balancer = None if balancing is None else RuleBalancer(balancing, clock)
+            if entry.sweep is not None:
+                entry.sweep.cancel()
+                entry.sweep = None
+            for backend in activator.backends:
+                self.bound(entry, backend.pool)
         if chain.workloads is not before.workloads:
             activator.order(FirstCome() if chain.workloads is None else FairWaiting(chain.workloads))
         self._gateway.serve_waiting(activator)
+
+    def bound(self, entry: RevisionEntry, pool: UpstreamPool) -> None:
+        """Have the pool of one of a revision's replicas keep to what the revision's DestinationRule says."""
+        balancing = entry.chain.balancing
+        pool.bound(NO_LIMITS if balancing is None else pool_limits(balancing.connections))
 
     # Requests
 
@@ -190,13 +200,15 @@ class Policing:
         )
         routes = acting.chain.routes
         found = routes.find(request) if routes is not None else None
-        rule: PathRule | None = None
-        target: RouteTarget | None = None
-        if found is not None:
-            request.plan = plan = found.plan(request, random.random)
-            if plan.destination is not None:
-                rule, target = self.destination(plan.destination.host, plan.destination.subset, exchange)
-        if found is None or (request.plan is not None and request.plan.answer is not None):
+        request.plan = plan = found.plan(request, random.random) if found is not None else None
+        rule: PathRule | None
+        if plan is not None and plan.destination is not None:
+            host = plan.destination.host
+            rule, target = self.destination(host, plan.destination.subset, exchange)
+            if rule is None:
+                gateway.refuse(exchange, 503, "no_destination", f"no route or revision is named {host}\n")
+                return
+        else:
             rule = vhost.find(exchange.request)
             target = rule.pick(random.random() * 100) if rule is not None else None
         entry = gateway.revisions.get(target.revision) if target is not None else None
@@ -296,7 +308,11 @@ class _EventBody:
 
     def _gone(self) -> None:
         self._timer.cancel()
-        self._gateway.left_unrouted(self._exchange)
+        exchange = self._exchange
+        if exchange.status >= 400 and not exchange.responded:  # the server's, to a malformed body
+            self._gateway.left_unrouted(exchange, exchange.status, BAD_REQUEST)
+        else:
+            self._gateway.left_unrouted(exchange)
 
     def _expired(self) -> None:
         self._exchange.on_gone = None
@@ -305,6 +321,20 @@ class _EventBody:
 
 def _revisions_of(vhost: VirtualHost) -> set[str]:
     return {target.revision for rule in vhost.rules for target in rule.targets}
+
+
+def _place_name(vhost: VirtualHost) -> str:
+    return RoutePlace.of(vhost.name, vhost.tag, ()).name
+
+
+def pool_limits(limits: ConnectionLimits) -> PoolLimits:
+    """What a DestinationRule's limits are to the connections to one replica."""
+    return PoolLimits(
+        limits.connect_timeout,
+        limits.idle_timeout or None,
+        limits.max_requests_per_connection,
+        limits.max_connection_seconds,
+    )
 
 
 def _place(revision: str, entry: RevisionEntry) -> RevisionPlace:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from upwell.runtime.clock import Clock
 from upwell.runtime.http.connect import ConnectFailed, Endpoint, connect
@@ -36,6 +36,22 @@ class PoolStatistics:
     failed_total: int
 
 
+@dataclass(frozen=True, slots=True)
+class PoolLimits:
+    """What is asked of a pool's connections beyond the settings; times in seconds, None and 0 for nothing."""
+
+    connect_timeout: float | None = None
+    idle: float | None = None
+    """Without a request; a longer one than the settings' stands for nothing, since a back end may close then."""
+    uses: int = 0
+    """Requests on one connection."""
+    age: float | None = None
+    """After which a connection takes no further request."""
+
+
+NO_LIMITS = PoolLimits()
+
+
 class UpstreamPool:
     """Connections to `endpoint`. Use `take` or `wait`; `retire` or `aclose` at its end."""
 
@@ -46,10 +62,12 @@ class UpstreamPool:
         "_failed",
         "_idle",
         "_idle_timer",
+        "_limits",
         "_opened",
         "_openers",
         "_retired",
         "_reused",
+        "_unbound",
         "_waiting",
         "clock",
         "endpoint",
@@ -59,7 +77,8 @@ class UpstreamPool:
 
     def __init__(self, endpoint: Endpoint, settings: HttpSettings, clock: Clock, wheel: TimerWheel) -> None:
         self.endpoint = endpoint
-        self.settings = settings
+        self.settings = self._unbound = settings
+        self._limits = NO_LIMITS
         self.clock = clock
         self.wheel = wheel
         self._idle: list[UpstreamConnection] = []
@@ -73,6 +92,16 @@ class UpstreamPool:
         self._reused = 0
         self._dropped = 0
         self._failed = 0
+
+    def bound(self, limits: PoolLimits) -> None:
+        """Keep to these limits, in the place of those before, from the next use of a connection on."""
+        own = self._unbound
+        self._limits = limits
+        self.settings = replace(
+            own,
+            connect_timeout=own.connect_timeout if limits.connect_timeout is None else limits.connect_timeout,
+            upstream_idle=own.upstream_idle if limits.idle is None else min(limits.idle, own.upstream_idle),
+        )
 
     def take(self) -> UpstreamConnection | None:
         """The idle connection used last, or None."""
@@ -99,7 +128,7 @@ class UpstreamPool:
 
     def release(self, connection: UpstreamConnection) -> None:
         """Called by a connection whose exchange is complete and that may be used again."""
-        if self._retired:
+        if self._retired or (self._limits is not NO_LIMITS and self._is_spent(connection)):
             connection.close()
             return
         while self._waiting:
@@ -113,6 +142,12 @@ class UpstreamPool:
         self._idle.append(connection)
         if self._idle_timer is None:
             self._idle_timer = self.wheel.schedule(self.settings.upstream_idle, self._close_expired)
+
+    def _is_spent(self, connection: UpstreamConnection) -> bool:
+        uses, age = self._limits.uses, self._limits.age
+        if uses and connection.served >= uses:
+            return True
+        return age is not None and self.clock.monotonic() - connection.opened_at >= age
 
     def gone(self, connection: UpstreamConnection) -> None:
         """Called by a connection that is closed."""

@@ -110,6 +110,7 @@ class UpstreamConnection(asyncio.Protocol):
         "announced",
         "closed",
         "idle_since",
+        "opened_at",
         "reading_paused",
         "served",
         "write",
@@ -126,6 +127,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.write_lines: Callable[[Iterable[bytes]], None]
         self.closed = False
         self.idle_since = 0.0
+        self.opened_at = pool.clock.monotonic()
         self.served = 0
         self._fields: Headers = []
         self._parts: list[bytes] = []

@@ -17,7 +17,7 @@ replicas there are. Times are monotonic seconds, those of `Host.ready_at` includ
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
@@ -107,12 +107,19 @@ class Balancing:
     # Choosing
 
     def pick(
-        self, hosts: Sequence[H], concurrency: int, rotation: int, request: PolicyRequest | None, now: float
+        self,
+        hosts: Sequence[H],
+        concurrency: int,
+        rotation: int,
+        request: PolicyRequest | None,
+        now: float,
+        tried: Collection[str] = (),
     ) -> H | None:
         """The replica for a request, or None when none has room and it should wait.
 
         `hosts` are all that are ready, ejected ones among them; `concurrency` is containerConcurrency (0: none),
-        `rotation` a counter that grows with each pick. None too when all are ejected: see `unhealthy`.
+        `rotation` a counter that grows with each pick; `tried` names those that another is to be preferred to.
+        None too when all are ejected: see `unhealthy`.
         """
         if self._members != tuple(hosts):
             self._renew(hosts)
@@ -121,6 +128,11 @@ class Balancing:
             return None
         key = self._hashing.key(request) if self._hashing is not None and request is not None else None
         found: H | None
+        if tried:
+            others: tuple[Share[H], ...] = tuple(each.without(tried) for each in shares)
+            found = self._pick_share(others, concurrency, rotation, key, now)
+            if found is not None:
+                return found
         if len(shares) == 1:
             found = self._choose(shares[0], concurrency, concurrency, rotation, key, now)
         else:

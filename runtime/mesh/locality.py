@@ -17,7 +17,7 @@ Pure: made anew when replicas come, go, are ejected or return, not for each requ
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil
 from types import MappingProxyType
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar
@@ -119,6 +119,10 @@ class Share(Generic[H]):
     percent: float
     is_panic: bool = False
     """Whether replicas that are out are among them."""
+
+    def without(self, names: Collection[str]) -> Share[H]:
+        """The share without the replicas of these names."""
+        return replace(self, hosts=tuple(host for host in self.hosts if host.name not in names))
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ class MeshSettings:
     zone: str = ""
     """The gateway's own `REGION/ZONE`, which zone-aware rules prefer."""
     name_policies: bool = False
-    """Say in an answer which policy gave it (`x-upwell-policy`): for the one who develops, not for callers."""
+    """Say in an answer which policy gave it, in `x-upwell-rejected-by`: for who develops, not for callers."""
     event_bytes: int = 1024 * 1024
     """Of a structured or batched CloudEvent, read before policies that match its attributes; beyond, they see a
     request without any."""
