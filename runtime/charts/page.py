@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, assert_never
 
+from upwell.runtime.charts import graph
+from upwell.runtime.charts.graph import Graph
 from upwell.runtime.charts.model import Chart
 from upwell.runtime.charts.svg import FONT, STYLE, element, escape
 
@@ -50,19 +52,20 @@ class Section:
     """A heading, a paragraph where there is one, and what stands below."""
 
     title: str
-    parts: tuple[Figures | Table | Chart, ...]
+    parts: tuple[Figures | Table | Chart | Graph, ...]
     text: str = ""
 
 
-def render(title: str, lead: str, sections: Iterable[Section]) -> str:
-    """The whole page."""
+def render(title: str, lead: str, sections: Iterable[Section], *, refresh: int | None = None) -> str:
+    """The whole page; a browser loads it again after `refresh` seconds, where they are given."""
     body: list[str] = []
     for number, section in enumerate(sections, 1):
         body.extend(_section(section, number))
-    return "\n".join([*_head(title), f"<h1>{escape(title)}</h1>", _paragraph(lead, "lead"), *body, *_FOOT])
+    top = [*_head(title, refresh), f"<h1>{escape(title)}</h1>", _paragraph(lead, "lead")]
+    return "\n".join([*top, *body, *_FOOT])
 
 
-def _head(title: str) -> list[str]:
+def _head(title: str, refresh: int | None) -> list[str]:
     return [
         "<!doctype html>",
         '<html lang="en">',
@@ -71,6 +74,7 @@ def _head(title: str) -> list[str]:
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         '<meta name="color-scheme" content="light dark">',
+        *([] if refresh is None else [f'<meta http-equiv="refresh" content="{refresh}">']),
         f"<title>{escape(title)}</title>",
         f"<style>\n{STYLE}{_STYLE}</style>",
         "</head>",
@@ -94,6 +98,9 @@ def _section(section: Section, number: int) -> list[str]:
                 lines.extend(_table(part))
             case Chart():
                 picture = element(part, f"chart{number}x{at}", WIDTH, HEIGHT)
+                lines.append(f'<div class="wide" tabindex="0">\n{picture}</div>')
+            case Graph():
+                picture = graph.element(part, f"graph{number}x{at}")
                 lines.append(f'<div class="wide" tabindex="0">\n{picture}</div>')
             case _:
                 assert_never(part)

@@ -49,6 +49,7 @@ SUBCOMMANDS: Final[Mapping[str, Subcommand]] = {
     "explain": Subcommand(
         "explain", "Tell why a service has the replicas that it has, and what would change that."
     ),
+    "topology": Subcommand("topology", "Tell what flows from clients to revisions, and what becomes of it."),
     "logs": Subcommand("logs", "Print what a service printed."),
     "invoke": Subcommand("invoke", "Send a request or an event to a service and print the answer."),
     "load": Subcommand(
