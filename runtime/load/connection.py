@@ -59,6 +59,7 @@ class LoadConnection(asyncio.BufferedProtocol):
         self._framed = False
         self._begun = False
         self._head_ended = False
+        self._keep_alive = False
         self._complete = False
         self._surplus = False
 
@@ -99,7 +100,7 @@ class LoadConnection(asyncio.BufferedProtocol):
             return
         try:
             self._parser.feed_data(self._buffer[:nbytes])
-        except httptools.HttpParserError:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             if not self._complete:
                 self.fail("malformed answer")
                 return
@@ -125,8 +126,7 @@ class LoadConnection(asyncio.BufferedProtocol):
 
     def _finish(self) -> None:
         status, outcome = self._status, outcome_of(self._status, self._telling)
-        stays = self._framed or not self._complete or status in (204, 304)
-        if self._surplus or not stays or not self._parser.should_keep_alive():
+        if self._surplus or not self._keep_alive:
             self.close()
         elif self._bodiless:
             self._renew()
@@ -152,6 +152,8 @@ class LoadConnection(asyncio.BufferedProtocol):
         if not self._complete:
             self._status = self._parser.get_status_code()
             self._head_ended = self._status not in _INFORMATIONAL
+            # The parser forgets it with the end of the message, and takes what has no length for endless.
+            self._keep_alive = self._parser.should_keep_alive() or (self._bodiless and not self._framed)
 
     def on_message_complete(self) -> None:
         if self._head_ended:

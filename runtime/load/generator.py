@@ -72,16 +72,17 @@ class _Run:
 
     async def _first_connection(self, make: Callable[[], LoadConnection]) -> LoadConnection:
         """Find the address that takes connections, so that a run on nothing is not a run that failed."""
-        place, cause = self._load.place, "its name has no address"
+        place = self._load.place
+        causes: dict[str, None] = {}
         for address in await addresses(place):
             try:
                 made = await dial(place, address, make, self._load.timeout)
             except DialFailed as error:
-                cause = str(error)
+                causes[str(error)] = None
                 continue
             self._address = address
             return made
-        raise Unavailable(f"nothing takes a connection: {cause}", where=str(place))
+        raise Unavailable(f"nothing takes a connection: {', '.join(causes)}", where=str(place))
 
     async def _dial(self, make: Callable[[], LoadConnection]) -> LoadConnection:
         return await dial(self._load.place, self._address, make, self._load.timeout)

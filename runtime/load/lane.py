@@ -3,7 +3,7 @@
 A request that is due takes an idle connection, or has one opened while the class may have more; otherwise it stays
 due until an answer frees one. Its duration counts from when it was due, so answers that come late do not hide the
 wait of those behind them (Gil Tene's coordinated omission). In a closed loop requests are always due, and count
-from when they took their connection.
+from when their turn came.
 
 What is due is read from the arrivals one by one, so that a backlog needs no memory. All is called on one event
 loop.
@@ -25,8 +25,9 @@ from upwell.runtime.load.record import Record
 from upwell.runtime.load.requests import Requests
 
 LATE_SECONDS: Final = 0.01
+ROUNDING_SECONDS: Final = 1e-6
 RETRY_SECONDS: Final = 0.05
-"""A closed loop's pause behind a connection that failed, which nothing else would pace."""
+"""For which a closed loop opens no connection behind one that failed, which nothing else would pace."""
 
 Dial = Callable[[Callable[[], LoadConnection]], Awaitable[LoadConnection]]
 
@@ -120,11 +121,10 @@ class Lane:
     def _pump(self) -> None:
         """Send what is due as far as connections allow, and come back when the next is."""
         now = self._clock.monotonic()
-        if now < self._held_until:
-            return
         offset = now - self._started_at
         seconds = self._terms.seconds
-        while self._due is not None and self._due <= offset:
+        # A timer's end, rounded, may lie a little before what it was set for.
+        while self._due is not None and self._due <= offset + ROUNDING_SECONDS:
             if seconds is not None and offset >= seconds and offset - self._due > LATE_SECONDS:
                 self._leave_the_rest(offset)
                 break
@@ -141,7 +141,7 @@ class Lane:
             if not connection.closed:
                 self._send(connection, at, now)
                 return True
-        if len(self._busy) + len(self._pending) >= self._terms.connections:
+        if now < self._held_until or len(self._busy) + len(self._pending) >= self._terms.connections:
             return False
         self._pending.append(at)
         self._dial_for_pending()
@@ -149,7 +149,7 @@ class Lane:
 
     def _send(self, connection: LoadConnection, due: float, now: float) -> None:
         late = now - due
-        if late > LATE_SECONDS:
+        if late > LATE_SECONDS and self._terms.is_open_loop:
             self.record.late += 1
             self.record.latest = max(self.record.latest, late)
         connection.due = due
@@ -211,11 +211,15 @@ class Lane:
             return
         now = self._clock.monotonic()
         self.record.broke(cause, now - self._pending.popleft(), now - self._started_at)
+        self._hold(now)
+        self._pump()
+
+    def _hold(self, now: float) -> None:
+        """Have a closed loop open no connection for a while."""
         if not self._terms.is_open_loop:
             self._held_until = now + RETRY_SECONDS
             if self._timer is None:
                 self._timer = asyncio.get_running_loop().call_later(RETRY_SECONDS, self._wake)
-        self._pump()
 
     def _free(self, connection: LoadConnection) -> None:
         """Of the requests that wait for a connection the oldest takes this one."""
@@ -242,6 +246,7 @@ class Lane:
         now = self._clock.monotonic()
         self._busy.discard(connection)
         self.record.broke(cause, now - connection.due, now - self._started_at)
+        self._hold(now)
         self._pump()
 
     def gone(self, connection: LoadConnection) -> None:

@@ -102,7 +102,7 @@ class Record:
         self._ended(Outcome.FAILED, duration, at)
 
     def _ended(self, outcome: Outcome, duration: float, at: float) -> None:
-        bucket = self.durations[outcome].record(duration)
+        bucket = self.durations[outcome].record(max(0.0, duration))
         moment = self.course.at(at)
         moment.counts[outcome] += 1
         if outcome is Outcome.SUCCEEDED:

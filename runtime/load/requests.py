@@ -74,7 +74,8 @@ class Requests:
         if event is None:
             self._before, self._after = _encode(outline, outline.fields, outline.body), b""
         elif event.mode is EventMode.BINARY:
-            fields = [*_event_fields(event), *outline.fields, ("ce-id", event.id_prefix + "\0")]
+            prefix = quote(event.id_prefix, safe=_EVENT_SAFE)
+            fields = [*_event_fields(event), *outline.fields, ("ce-id", prefix + "\0")]
             self._before, _, self._after = _encode(outline, fields, outline.body).partition(b"\0")
         else:
             _event_fields(event)
@@ -146,9 +147,11 @@ def _event_fields(event: Event) -> list[Field]:
     for name, value in _attributes(event).items():
         if not _ATTRIBUTE.fullmatch(name):
             raise InvalidSettings(f"{name!r} cannot name an attribute: a-z and 0-9", where="--extension")
-        if not value or any("\ud800" <= each <= "\udfff" for each in value):
+        if not value or not value.isprintable():
             raise InvalidSettings(f"{value!r} cannot be the {name} of an event", where="--event")
         fields.append((f"ce-{name}", quote(value, safe=_EVENT_SAFE)))
+    if not event.id_prefix.isprintable():
+        raise InvalidSettings(f"{event.id_prefix!r} cannot begin an event's id", where="--id")
     return fields
 
 
