@@ -14,9 +14,9 @@ HEAD = """\
 # Commands
 
 Each command explains itself with `--help`; this page is made from the same words. Those that talk to a platform
-find it by its directory: `--data` (of `invoke` `--data-dir`), else `UPWELL_DATA`, else `upwell` in the user's data
-home. Colours are for terminals alone, and `NO_COLOR` turns them off. A duration is written as `60s`, `2m`, `1m30s`
-or `500ms`.
+find it by its directory: `--data` (of `invoke` and `load` `--data-dir`), else `UPWELL_DATA`, else `upwell` in the
+user's data home. Colours are for terminals alone, and `NO_COLOR` turns them off. A duration is written as `60s`,
+`2m`, `1m30s` or `500ms`.
 """
 
 
