@@ -27,6 +27,7 @@ from . import (
     routes,
     sidecar,
     simulation,
+    soak,
     streaming,
 )
 from .machine import describe
@@ -50,6 +51,8 @@ BENCHMARKS: Final[dict[str, Callable[[Plan], Result]]] = {
     "streaming": streaming.run,
     "reload": reload.run,
 }
+APART: Final[dict[str, Callable[[Plan], Result]]] = {"soak": soak.run}
+"""Run only when they are named."""
 EXIT_GOAL_MISSED: Final = 1
 
 
@@ -58,11 +61,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     for name in options.names:
-        if name not in BENCHMARKS:
-            parser.error(f"there is no benchmark {name!r}; there are {', '.join(BENCHMARKS)}")
+        if name not in BENCHMARKS | APART:
+            parser.error(f"there is no benchmark {name!r}; there are {', '.join(BENCHMARKS | APART)}")
     effort = Effort.QUICK if options.quick else Effort.ALL if options.all else Effort.DEFAULT
     machine = describe()
-    results, broken = _run_all(options.names or list(BENCHMARKS), effort)
+    results, broken = _run_all(options.names or list(BENCHMARKS), effort, options.minutes)
     rows = [row for result in results for row in result.rows]
     print(render(rows))
     for result in results:
@@ -81,13 +84,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return EXIT_GOAL_MISSED if missed or broken else 0
 
 
-def _run_all(names: Sequence[str], effort: Effort) -> tuple[list[Result], list[str]]:
+def _run_all(names: Sequence[str], effort: Effort, minutes: float) -> tuple[list[Result], list[str]]:
     results, broken = [], []
     for name in names:
         with tempfile.TemporaryDirectory(prefix="upwell-bench-") as directory:
-            plan = Plan(effort, Path(directory), functools.partial(_progress, name))
+            plan = Plan(effort, Path(directory), functools.partial(_progress, name), minutes)
             try:
-                results.append(BENCHMARKS[name](plan))
+                results.append((BENCHMARKS | APART)[name](plan))
             except Exception:
                 traceback.print_exc()
                 broken.append(name)
@@ -100,8 +103,9 @@ def _progress(name: str, text: str) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS | APART))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to FILE as JSON")
+    parser.add_argument("--minutes", type=float, default=10.0, metavar="N", help="of a soak")
     amount = parser.add_mutually_exclusive_group()
     amount.add_argument("--quick", action="store_true", help="few rounds, to see that everything works")
     amount.add_argument("--all", action="store_true", help="with what takes long")

@@ -17,7 +17,8 @@ from upwell.runtime.clock import Clock, SystemClock
 from upwell.runtime.cluster.interface import Exit, Replica, ReplicaState, StartFailure
 from upwell.runtime.gateway.access_log import JsonAccessLog
 from upwell.runtime.lines import LineWriter
-from upwell.runtime.roles.up import Platform, PlatformState, UpSettings
+from upwell.runtime.roles.up import Platform, PlatformState
+from upwell.runtime.roles.up_settings import UpSettings
 
 READY_SECONDS: Final = 60.0
 SCALE_SECONDS: Final = 30.0

@@ -32,6 +32,8 @@ class Plan:
     effort: Effort
     directory: Path
     progress: Callable[[str], None]
+    minutes: float = 10.0
+    """How long a soak takes."""
 
     def choose(self, *, quick: _Value, default: _Value, everything: _Value | None = None) -> _Value:
         """The amount for this effort; `everything` is what `--all` takes, by default the same as without."""

@@ -1,9 +1,9 @@
 """The article's quota under three times what it lets pass: subscribers (priority 200) beside guests (50).
 
-`upwell up`, a function, the policy with its 10 tokens a second, and `upwell load` in an open loop with both classes
-at once, half of the load each: everything as a person would do it, over sockets. Both classes ask for more than
-their share, so both always wait. Counted is what succeeded in whole seconds, without the first few, in which the
-full bucket of the beginning passes and queues form.
+`upwell up`, a function, the policy with its 10 tokens a second, and `upwell load` in an open loop with both
+classes at once, half of the load each: everything as a person would do it, over sockets. Both classes ask for more
+than their share, so both always wait. What succeeded is counted without the first few seconds, in which the full
+bucket of the beginning passes and queues form.
 """
 
 from __future__ import annotations

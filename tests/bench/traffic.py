@@ -116,6 +116,15 @@ class Tally:
         return json.dumps({"sent": self.sent, "wrong": self.wrong, "seconds": self.last - self.began})
 
 
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer; names of fields are in lower case."""
+
+    status: int
+    fields: dict[str, str]
+    body: bytes
+
+
 class Connection:
     """One client connection to the gateway, opened when it is needed."""
 
@@ -126,27 +135,32 @@ class Connection:
 
     async def ask(self, host: str, body: bytes | None) -> None:
         """GET, or POST with a body whose length is the answer. Raises WrongAnswer, or what broke."""
+        reply = await self.exchange(host, "/", body)
+        if reply.status != 200:
+            raise WrongAnswer(f"{reply.status} {reply.fields.get('x-upwell-rejected-by', '')}".strip())
+        if body is not None and reply.body != str(len(body)).encode():
+            raise WrongAnswer("the body was not whole")
+
+    async def exchange(self, host: str, path: str, body: bytes | None, fields: tuple[str, ...] = ()) -> Reply:
+        """GET, or POST with a body; `fields` are lines of the head. Raises what broke."""
         if self._streams is None:
             self._streams = await asyncio.open_connection("127.0.0.1", self._port)
         reader, writer = self._streams
-        option = "keep-alive" if self._keep else "close"
-        length = "" if body is None else f"Content-Length: {len(body)}\r\n"
-        method = "GET" if body is None else "POST"
-        writer.write(f"{method} / HTTP/1.1\r\nHost: {host}\r\nConnection: {option}\r\n{length}\r\n".encode())
+        lines = [f"{'GET' if body is None else 'POST'} {path} HTTP/1.1", f"Host: {host}", *fields]
+        lines.append(f"Connection: {'keep-alive' if self._keep else 'close'}")
+        if body is not None:
+            lines.append(f"Content-Length: {len(body)}")
+        writer.write("\r\n".join([*lines, "", ""]).encode())
         if body:
             writer.write(body)
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-        fields = {
+        told = {
             name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head.split("\r\n"))
         }
-        answer = await reader.readexactly(int(fields["content-length"]))
-        status = head.split(" ", 2)[1]
-        if status != "200":
-            raise WrongAnswer(f"{status} {fields.get('x-upwell-rejected-by', '')}".strip())
-        if body is not None and answer != str(len(body)).encode():
-            raise WrongAnswer("the body was not whole")
-        if fields.get("connection") == "close" or not self._keep:
+        answer = await reader.readexactly(int(told["content-length"]))
+        if told.get("connection") == "close" or not self._keep:
             await self.close()
+        return Reply(int(head.split(" ", 2)[1]), told, answer)
 
     async def close(self) -> None:
         """Close it; the next request opens another."""
