@@ -271,7 +271,8 @@ def _outcome(applied: Applied) -> Outcome:
 
 
 def _replica(replica: Replica) -> ReplicaInfo:
-    return ReplicaInfo(replica.name, replica.state.value, replica.pid, replica.started_at, dict(replica.phases))
+    state, phases = replica.state.value, dict(replica.phases)
+    return ReplicaInfo(replica.name, state, replica.pid, replica.started_at, phases, replica.locality)
 
 
 def _encode(data: Mapping[str, Any]) -> bytes:

@@ -98,6 +98,8 @@ class ReplicaInfo:
     """Unix seconds."""
     phases: dict[str, float]
     """Milliseconds of each phase of its start."""
+    locality: str = ""
+    """`REGION/ZONE/SUBZONE`, or less of it; empty where nothing says so."""
 
     def to_json(self) -> dict[str, Any]:
         """As it travels."""

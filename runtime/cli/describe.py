@@ -216,17 +216,20 @@ def _conditions(manifest: Mapping[str, Any], now: float) -> Iterator[str]:
 
 
 def _replicas(replicas: Sequence[Mapping[str, Any]], now: float) -> Iterator[str]:
+    has_zones = any(each["locality"] for each in replicas)
     rows = [
         [
             each["name"],
             each["state"],
             str(each["pid"] or ""),
+            *([each["locality"]] if has_zones else []),
             duration(now - each["started_at"]),
             ", ".join(f"{phase} {milliseconds:.1f} ms" for phase, milliseconds in each["phases"].items()),
         ]
         for each in replicas
     ]
-    yield from _section("Replicas", ["NAME", "STATE", "PID", "AGE", "START"], rows)
+    zone = ["ZONE"] if has_zones else []
+    yield from _section("Replicas", ["NAME", "STATE", "PID", *zone, "AGE", "START"], rows)
 
 
 def _section(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -135,11 +136,27 @@ def test_httpbin_tells_what_it_got(tmp_path: Path) -> None:
         ("GET", "/delay/-1", 400),
         ("POST", "/get", 404),
         ("GET", "/", 404),
+        ("GET", "/fail/503/1", 404),
+        ("POST", "/fail/200/1", 400),
+        ("POST", "/fail/503/forever", 400),
     ],
 )
 def test_httpbin_refuses_the_rest(method: str, path: str, status: int, tmp_path: Path) -> None:
     with example("httpbin", tmp_path) as httpbin:
         assert run(request(httpbin.app, method, path)).status_code == status
+
+
+def test_a_replica_of_httpbin_fails_for_as_long_as_it_is_told_to(tmp_path: Path) -> None:
+    async def ask(app: Any) -> list[int]:
+        found = [(await request(app, "POST", "/fail/503/60")).status_code]
+        found += [(await request(app, path=path)).status_code for path in ("/replica", "/status/200", "/nowhere")]
+        found.append((await request(app, "POST", "/fail/503/0")).status_code)
+        answer = await request(app, path="/replica")
+        assert answer.text == f"{os.getpid()}\n"
+        return [*found, answer.status_code]
+
+    with example("httpbin", tmp_path) as httpbin:
+        assert run(ask(httpbin.app)) == [200, 503, 503, 503, 200, 200]
 
 
 def test_httpbins_manifest_names_it_as_its_directory_does() -> None:
