@@ -28,7 +28,8 @@ from upwell.runtime.gateway.access_log import JsonAccessLog, TerminalAccessLog
 from upwell.runtime.lines import LineWriter, NoLines
 from upwell.runtime.logs import configure
 from upwell.runtime.roles.scratch import scratch_directory
-from upwell.runtime.roles.up import Platform, PlatformState, UpSettings
+from upwell.runtime.roles.up import Platform, PlatformState
+from upwell.runtime.roles.up_settings import UpSettings
 
 _log = logging.getLogger("upwell.platform")
 

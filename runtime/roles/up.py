@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from upwell.autoscaler.decision import Decision
-from upwell.functions.errors import AddressInUse, InvalidFunction, InvalidSettings, NotFound, Unavailable
+from upwell.functions.errors import AddressInUse, InvalidFunction, NotFound, Unavailable
 from upwell.runtime.clock import Clock
 from upwell.runtime.cluster.interface import Manifest, ObjectChange, ObjectKey, ObjectStore
 from upwell.runtime.cluster.kinds import INGRESS
@@ -53,12 +53,10 @@ from upwell.runtime.host.settings import HostSettings
 from upwell.runtime.http.listen import bind
 from upwell.runtime.http.server import HttpServer
 from upwell.runtime.http.settings import HttpSettings
-from upwell.runtime.http.tls import Certificate
-from upwell.runtime.mesh.settings import MeshSettings
 from upwell.runtime.roles.admin import AdminPage
 from upwell.runtime.roles.applying import Applied, Applier
 from upwell.runtime.roles.scratch import socket_folder
-from upwell.runtime.settings import setting
+from upwell.runtime.roles.up_settings import LOOPBACK, UpSettings
 
 LOCAL_DEFAULTS: Final = {"allow-zero-initial-scale": "true", "initial-scale": "0"}
 """A template that has imported the function proves more than a first replica, so none is started for it."""
@@ -66,80 +64,12 @@ LEAST_STOP_SECONDS: Final = 0.5
 """For replicas to run their shutdown when requests have used up the drain's time."""
 START_SECONDS: Final = 60.0
 """For all that is stored to be known: thousands of objects take about a second."""
-LOOPBACK: Final = ("127.0.0.1", "::1")
 FALLBACK_HOSTS: Final = ("localhost", "127.0.0.1", "[::1]")
 """What a function that is alone on the platform answers to besides its own hosts."""
 
 _BECOMES_READY: Final = (*FAMILY_KINDS, INGRESS)
 
 _log = logging.getLogger("upwell.platform")
-
-
-@dataclass(frozen=True, slots=True)
-class UpSettings:
-    """What an operator of a laptop platform may choose."""
-
-    port: int = setting(8080, "Port of the gateway; 0 takes a free one.", least=0, most=65535)
-    host: tuple[str, ...] = setting(LOOPBACK, "Addresses to listen on; by default this machine alone reaches it.")
-    tls_port: int = setting(
-        8443,
-        "Port of the gateway in TLS, where there is a certificate; 0 takes a free one.",
-        least=0,
-        most=65535,
-    )
-    tls_certificate: str = setting(
-        "", "File of a certificate chain in PEM, read again when it changes; without one there is no TLS."
-    )
-    tls_key: str = setting("", "File of the certificate's key in PEM; by default it is in the certificate's file.")
-    trusted_proxies: tuple[str, ...] = setting(
-        (),
-        "Networks of proxies that are believed of whom they forward, such as 10.0.0.0/8. What anyone else says in"
-        " Forwarded and X-Forwarded-* is replaced.",
-    )
-    private_from: tuple[str, ...] = setting(
-        (), "Networks whose callers reach functions that are private (cluster-local) too, besides this machine."
-    )
-    max_body_bytes: int = setting(1 << 30, "Of a request body; more is answered with 413. 0 for any.", least=0)
-    admin_port: int = setting(
-        9090, "Port of metrics and health on 127.0.0.1; 0 takes a free one.", least=0, most=65535
-    )
-    domains: tuple[str, ...] = setting(
-        ("localhost", "example.com"),
-        "A function answers on NAME.NAMESPACE. of each; the first makes its URL. A ConfigMap config-domain takes"
-        " their place, but for localhost.",
-    )
-    images: tuple[str, ...] = setting(
-        (),
-        "What images stand for: NAME=PATH[:callable] or NAME=cmd:COMMAND; one that holds a comma goes into a JSON"
-        " array. What apply maps comes first.",
-    )
-    templates: int = setting(
-        32, "Imported functions kept ready to fork, about 10 MB of private memory each.", least=1
-    )
-    zone: str = setting("", "Where this gateway runs, as REGION/ZONE: rules that prefer a zone prefer this one.")
-    gateway_labels: tuple[str, ...] = setting(
-        ("istio-system/istio=ingressgateway", "knative-serving/app=activator"),
-        "What the gateway is labelled with, as NAMESPACE/LABEL=VALUE. Policies of these namespaces act everywhere,"
-        " others in their own.",
-    )
-    stepped_refill: bool = setting(
-        False,
-        "Fill the buckets of rate limiters at the end of each interval, as Envoy did up to 1.30, and not"
-        " continuously.",
-    )
-    drain_seconds: float = setting(10.0, "What requests under way get when the platform stops.", least=0)
-    prometheus: str = setting(
-        "",
-        "Address of the Prometheus that answers the queries which revisions are scaled by, such as"
-        " http://127.0.0.1:9091; without one they hold what they have.",
-    )
-    show_errors: bool = setting(False, "Answer an exception with its traceback, which every caller then sees.")
-    name_policies: bool = False
-    """Say in a policy's answer which one it was."""
-    any_admin_port: bool = False
-    """Take another where `admin_port` is in use."""
-    autoscaler: Mapping[str, str] = field(default_factory=dict)
-    """Keys of `config-autoscaler` that stand above what a ConfigMap says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +109,7 @@ class Platform:
         images = read_mappings(settings.images, "--images", os.getcwd())
         prometheus = PrometheusServer.parse(settings.prometheus, "--prometheus") if settings.prometheus else None
         self.forwarded = ForwardedFields(settings.trusted_proxies, settings.private_from)
-        self._certificate = _certificate(settings)
+        self._certificate = settings.certificate()
         self._cleanup = contextlib.ExitStack()
         sockets = self._cleanup.enter_context(socket_folder(state.directory))
         self.objects: ObjectStore = MemoryStore(clock) if state.objects is None else state.objects
@@ -219,7 +149,7 @@ class Platform:
             http=http,
             cluster=self.cluster,
             settings=gateway,
-            mesh=_mesh(settings),
+            mesh=settings.mesh(),
             forwarded=self.forwarded,
         )
         self.cluster.observe(self.gateway)
@@ -410,12 +340,6 @@ class Platform:
         self._cleanup.close()
 
 
-def _certificate(settings: UpSettings) -> Certificate | None:
-    if not settings.tls_certificate:
-        return None
-    return Certificate(Path(settings.tls_certificate), Path(settings.tls_key) if settings.tls_key else None)
-
-
 def _is_relabelled(applied: Applied) -> bool:
     """Whether a Service, Configuration or Route changed and no generation says so."""
     generation = applied.manifest["metadata"].get("generation")
@@ -426,21 +350,3 @@ def _is_relabelled(applied: Applied) -> bool:
 async def _all_set(*events: asyncio.Event) -> None:
     for event in events:
         await event.wait()
-
-
-def _mesh(settings: UpSettings) -> MeshSettings:
-    """Raises InvalidSettings for a label that cannot be read."""
-    labels: dict[str, dict[str, str]] = {}
-    for each in settings.gateway_labels:
-        namespace, slash, label = each.partition("/")
-        name, equals, value = label.rpartition("=")
-        if not (namespace and slash and name and equals):
-            hint = "Write NAMESPACE/LABEL=VALUE, such as istio-system/istio=ingressgateway."
-            raise InvalidSettings(f"{each!r} is no label of a gateway", where="--gateway-labels", hint=hint)
-        labels.setdefault(namespace, {})[name] = value
-    return MeshSettings(
-        gateway_labels=labels,
-        stepped_refill=settings.stepped_refill,
-        zone=settings.zone,
-        name_policies=settings.name_policies,
-    )

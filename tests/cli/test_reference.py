@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from upwell.runtime.roles.up import UpSettings
+from upwell.runtime.roles.up_settings import UpSettings
 from upwell.runtime.settings import reference
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference.md"

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from upwell.functions.errors import InvalidSettings
-from upwell.runtime.roles.up import UpSettings
+from upwell.runtime.roles.up_settings import UpSettings
 from upwell.runtime.settings import from_environment
 
 COMMAND = "app=cmd:serve --listen a,b"

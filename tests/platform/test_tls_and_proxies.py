@@ -17,7 +17,8 @@ from support.platform import deploy, read_answer, run
 from upwell.functions.errors import InvalidSettings
 from upwell.runtime.clock import SystemClock
 from upwell.runtime.gateway.access_log import NoAccessLog
-from upwell.runtime.roles.up import Platform, PlatformState, UpSettings
+from upwell.runtime.roles.up import Platform, PlatformState
+from upwell.runtime.roles.up_settings import UpSettings
 
 CERTIFICATES = Path(__file__).parent.parent / "http" / "certificates"
 FIRST = CERTIFICATES / "first.pem"

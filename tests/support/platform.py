@@ -18,7 +18,8 @@ from upwell.runtime.cluster.interface import ObjectStore
 from upwell.runtime.gateway.access_log import AccessLog, NoAccessLog
 from upwell.runtime.gateway.call import Call
 from upwell.runtime.gateway.settings import GatewaySettings
-from upwell.runtime.roles.up import Platform, PlatformState, UpSettings
+from upwell.runtime.roles.up import Platform, PlatformState
+from upwell.runtime.roles.up_settings import UpSettings
 
 T = TypeVar("T")
 PATIENCE = 20.0
