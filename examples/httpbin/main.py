@@ -5,7 +5,6 @@ Besides, one replica of several can be made to fail for a while.
 
 import asyncio
 import os
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,12 +29,13 @@ failure = Failure()
 
 async def main(request: Request) -> Any:
     path = request.url.path.strip("/").split("/")
+    now = asyncio.get_running_loop().time()
     match path:
         case ["fail", code, seconds] if request.method == "POST":
             failure.status = int(number(code, 400, 599))
-            failure.until = time.monotonic() + number(seconds, 0, LONGEST_FAILURE)
+            failure.until = now + number(seconds, 0, LONGEST_FAILURE)
             return f"{os.getpid()} answers {failure.status} for {seconds} s\n"
-        case _ if time.monotonic() < failure.until:
+        case _ if now < failure.until:
             return f"{os.getpid()} fails\n", failure.status
         case _:
             return await page(request, path)
