@@ -2,8 +2,8 @@
 
 `HttpRoutes.find` names the route that a request takes; `HttpRoute.plan` decides all that is to be decided of one
 request at once, with the random numbers that it takes, and the gateway does it: answer at once, or wait, then
-refuse or forward, with a timeout, retries, copies, and changes to both heads. A host whose VirtualService has no
-route for a request answers it with 404, as Envoy does.
+refuse or forward, with a timeout, retries, copies, and changes to both heads. What a VirtualService has
+no route for is left to the Route of its host.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """All policies in force, and which of them act where.
 
-A policy acts where its namespace lets it, its selector means, and its names say. The operator's namespaces (see
-`MeshSettings.gateway_labels`) hold policies of the gateway itself: they act on any route and revision that they
-name. A policy of another namespace is its tenant's and acts on that namespace's revisions alone.
+`scope` says where each may act; where several VirtualServices or DestinationRules may, the one that names the
+place most closely does, and of those one of the place's own namespace.
 
 What a policy has learnt (tokens taken, circuits open, replicas ejected) belongs to the part of it that acts at one
 place, and stays with that part for as long as what it was made from is the same, whatever else changes.
@@ -10,7 +9,7 @@ place, and stays with that part for as long as what it was made from is the same
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -18,7 +17,7 @@ from upwell.functions.api.asm import ASMCircuitBreaker, ASMLocalRateLimiter
 from upwell.functions.api.asm_scope import PolicyConfig
 from upwell.functions.api.destination_rule import DestinationRule, Subset
 from upwell.functions.api.policies import PolicyResource
-from upwell.functions.api.scheduling import QuotaSchedulingPolicy, Selector
+from upwell.functions.api.scheduling import QuotaSchedulingPolicy
 from upwell.functions.api.traffic_policy import RetryBudget as RetryBudgetRule
 from upwell.functions.api.virtual_service import VirtualService
 from upwell.runtime.clock import Clock
@@ -28,19 +27,17 @@ from upwell.runtime.mesh.http_route import HttpRoutes
 from upwell.runtime.mesh.load_balancing import Balancing
 from upwell.runtime.mesh.local_rate_limit import LocalRateLimit
 from upwell.runtime.mesh.naming import (
-    ANY,
     SERVICE_PORTS,
     RevisionPlace,
     RoutePlace,
     canonical,
-    is_service_port,
-    selects,
 )
 from upwell.runtime.mesh.percentage import Random
 from upwell.runtime.mesh.policy import Filter, Observer
 from upwell.runtime.mesh.quota_scheduling import QuotaScheduling
 from upwell.runtime.mesh.retries import RetryBudget
 from upwell.runtime.mesh.route_rules import ObservingOnRoute, OnRoute
+from upwell.runtime.mesh.scope import Scope
 from upwell.runtime.mesh.settings import MeshSettings
 from upwell.runtime.timers import TimerWheel
 
@@ -85,6 +82,7 @@ class Policies:
 
     def __init__(self, settings: MeshSettings, wheel: TimerWheel, clock: Clock, random: Random) -> None:
         self._settings = settings
+        self._scope = Scope(settings)
         self._wheel = wheel
         self._clock = clock
         self._random = random
@@ -135,10 +133,10 @@ class Policies:
         """What a request meets at a route's host before its revision is chosen."""
         if not len(self):
             return NOTHING
-        key = f"route {place.name}"
-        limits, limit_events = self._limits(key, lambda each, config: self._means_route(each, config, place))
+        scope, key = self._scope, f"route {place.name}"
+        limits, limit_events = self._limits(key, lambda each, config: scope.means_route(each, config, place))
         breakers, observers, events = self._circuits(
-            key, lambda each, config: self._means_route(each, config, place)
+            key, lambda each, config: scope.means_route(each, config, place)
         )
         routes = self._http_routes(key, place)
         route_events = routes is not None and any(name.startswith(_EVENT_PREFIX) for name in routes.header_names)
@@ -149,15 +147,15 @@ class Policies:
         """What a request meets before a replica of its revision is chosen."""
         if not len(self):
             return NOTHING
-        key = f"revision {place.namespace}/{place.name}"
-        limits, limit_events = self._limits(key, lambda each, config: self._means_revision(each, config, place))
+        scope, key = self._scope, f"revision {place.namespace}/{place.name}"
+        limits, limit_events = self._limits(key, lambda each, config: scope.means_revision(each, config, place))
         breakers, observers, events = self._circuits(
-            key, lambda each, config: self._means_revision(each, config, place)
+            key, lambda each, config: scope.means_revision(each, config, place)
         )
         quotas = [
             quota.at(selectors)
             for each, quota in self._quotas
-            if (selectors := self._quota_selectors(each, place))
+            if (selectors := scope.quota_selectors(each, place))
         ]
         balancing, budget = self._balancing(key, place)
         found = Found(
@@ -205,15 +203,17 @@ class Policies:
         return tuple(filters), tuple(observers), reads
 
     def _http_routes(self, key: str, place: RoutePlace) -> HttpRoutes | None:
-        for each in self._routes:
-            namespace = each.metadata.namespace
-            if not self._settings.is_operators(namespace) and namespace != place.namespace:
-                continue
-            if any(place.is_named(host, namespace) for host in each.spec.hosts or ()):
-                name = policy_name(each)
-                make = partial(HttpRoutes, name, each.spec, namespace)
-                return self._keep(key).take((name, 0), each.spec, make)
-        return None
+        found = [
+            (precision, each.metadata.namespace != place.namespace, index, each)
+            for index, each in enumerate(self._routes)
+            if (precision := self._scope.route_precision(each, place)) is not None
+        ]
+        if not found:
+            return None
+        each = min(found, key=lambda each: each[:3])[3]
+        name = policy_name(each)
+        make = partial(HttpRoutes, name, each.spec, each.metadata.namespace)
+        return self._keep(key).take((name, 0), each.spec, make)
 
     def subset(self, host: str, name: str) -> Subset | None:
         """The subset `name` that a DestinationRule declares for a canonical host."""
@@ -247,77 +247,12 @@ class Policies:
         found = [
             (precision, each.metadata.namespace != place.namespace, index, each)
             for index, each in enumerate(self._rules)
-            if (precision := self._rule_precision(each, place)) is not None
+            if (precision := self._scope.rule_precision(each, place)) is not None
         ]
         return min(found, key=lambda each: each[:3])[3] if found else None
 
-    def _rule_precision(self, rule: DestinationRule, place: RevisionPlace) -> int | None:
-        namespace, host = rule.metadata.namespace, rule.spec.host
-        operators = self._settings.is_operators(namespace)
-        if not operators and namespace != place.namespace:
-            return None
-        selector = rule.spec.workload_selector
-        if selector is not None and not self._is_gateway(selector.match_labels or {}):
-            return None
-        if place.is_named(host, namespace):
-            return 1 if host.startswith("*") else 0
-        if place.belongs_to(host, namespace):
-            return 2
-        return 3 if host == ANY else None
-
     def _quota(self, policy: QuotaSchedulingPolicy) -> QuotaScheduling:
         return QuotaScheduling(policy_name(policy), policy.spec, self._wheel, self._clock, self._random)
-
-    # Who is meant
-
-    def _means_route(
-        self, policy: ASMLocalRateLimiter | ASMCircuitBreaker, config: PolicyConfig, place: RoutePlace
-    ) -> bool:
-        namespace = policy.metadata.namespace
-        if not self._is_operators_gateway(policy):
-            return False
-        return any(place.is_named(host, seen_from) for host, seen_from in _hosts(config, namespace))
-
-    def _means_revision(
-        self, policy: ASMLocalRateLimiter | ASMCircuitBreaker, config: PolicyConfig, place: RevisionPlace
-    ) -> bool:
-        namespace = policy.metadata.namespace
-        hosts = list(_hosts(config, namespace))
-        if self._settings.is_operators(namespace):
-            return self._is_operators_gateway(policy) and any(place.is_named(*each) for each in hosts)
-        if namespace != place.namespace or not selects(policy.spec.labels, place.labels):
-            return False
-        if policy.spec.apply_to_traffic == "sidecar_outbound":
-            return False
-        return any(
-            host == ANY
-            or host.startswith("inbound|")
-            or place.is_named(host, seen)
-            or place.belongs_to(host, seen)
-            for host, seen in hosts
-        )
-
-    def _quota_selectors(self, policy: QuotaSchedulingPolicy, place: RevisionPlace) -> list[Selector]:
-        """Those of its selectors that mean the revision."""
-        namespace = policy.metadata.namespace
-        if not self._settings.is_operators(namespace) and namespace != place.namespace:
-            return []
-        return [
-            each
-            for each in policy.spec.quota_scheduler.selectors
-            if each.is_ingress
-            and is_service_port(each.port_number)
-            and (
-                each.host == ANY or place.is_named(each.host, namespace) or place.belongs_to(each.host, namespace)
-            )
-        ]
-
-    def _is_operators_gateway(self, policy: ASMLocalRateLimiter | ASMCircuitBreaker) -> bool:
-        labels = self._settings.gateway_labels.get(policy.metadata.namespace)
-        return labels is not None and selects(policy.spec.labels, labels)
-
-    def _is_gateway(self, selector: dict[str, str]) -> bool:
-        return any(selects(selector, labels) for labels in self._settings.gateway_labels.values())
 
     def _keep(self, place: str) -> _Kept:
         return self._kept.setdefault(place, _Kept())
@@ -333,15 +268,6 @@ def _retry_budget(rule: RetryBudgetRule) -> RetryBudget:
 
 def _precedence(resource: PolicyResource) -> tuple[str, str]:
     return (resource.metadata.namespace, resource.metadata.name)
-
-
-def _hosts(config: PolicyConfig, namespace: str) -> Iterator[tuple[str, str]]:
-    """The hosts that a config names on a service's port, each with the namespace that it is seen from."""
-    if config.host is not None and is_service_port(config.port):
-        yield config.host, namespace
-    for target in config.targets:
-        if is_service_port(target.port):
-            yield target.name, target.namespace or namespace
 
 
 def _route_names(config: PolicyConfig) -> Sequence[str]:
