@@ -165,5 +165,5 @@ def test_httpbins_manifest_names_it_as_its_directory_does() -> None:
 
 
 def test_each_example_has_a_name_that_a_host_may_have() -> None:
-    names = {locate(str(path)).name for path in EXAMPLES.iterdir() if path.is_dir()}
+    names = {locate(str(path)).name for path in EXAMPLES.iterdir() if any(path.glob("*.py"))}
     assert names >= {"asgi", "event", "hello", "helloworld", "httpbin"}
