@@ -164,11 +164,13 @@ class _Screen:
 def _lines(shown: Topology) -> Iterator[str]:
     yield click.style(f"{rate(shown.whole.flow.rate)} requests a second, over {shown.seconds:.1f} s", bold=True)
     outcomes = outcomes_of(shown)
-    columns = (*headings(outcomes), "split", "refused by")
-    rows = [
-        [_printable(cell) for cell in (*row(edge, node, outcomes), shares(node, of=node.home), _refusing(edge))]
-        for edge, node in in_reading_order(shown)
-    ]
+    source, target, *others = headings(outcomes)
+    columns = [source, target, "route", "split", *others, "refused by"]
+    rows = []
+    for edge, node in in_reading_order(shown):
+        source, target, *others = row(edge, node, outcomes)
+        cells = [source, target, node.home, shares(node, of=node.home), *others, _refusing(edge)]
+        rows.append([_printable(cell) for cell in cells])
     yield from table([column.upper() for column in columns], rows).split("\n")
     for out in (each for node in shown.nodes if node.record for each in node.record.ejected):
         yield click.style(_printable(f"{out.replica} is out: {out.reason} ({out.policy})"), fg="yellow")

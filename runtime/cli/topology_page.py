@@ -53,7 +53,7 @@ def _sections(shown: Topology) -> Iterator[Section]:
     caption = "Requests a second by what became of them, and how many there were since the counting began"
     outcomes = outcomes_of(shown)
     rows = [row(edge, node, outcomes) for edge, node in in_reading_order(shown)]
-    yield Section("Edges", (Table(caption, headings(outcomes), rows, text_columns=4),))
+    yield Section("Edges", (Table(caption, headings(outcomes), rows, text_columns=3),))
     if shown.routes:
         yield Section("Routes", (_routes(shown),))
     policies = [*_policies(shown)]

@@ -77,7 +77,7 @@ def outcomes_of(topology: Topology) -> tuple[str, ...]:
 
 def headings(outcomes: Sequence[str]) -> tuple[str, ...]:
     """Of the cells that `row` makes."""
-    return ("from", "to", "route", "ready", "a second", *outcomes, "mean ms", "in all")
+    return ("from", "to", "ready", "a second", *outcomes, "mean ms", "in all")
 
 
 def in_reading_order(topology: Topology) -> list[tuple[Edge, Node]]:
@@ -88,12 +88,11 @@ def in_reading_order(topology: Topology) -> list[tuple[Edge, Node]]:
 
 
 def row(edge: Edge, node: Node, outcomes: Sequence[str]) -> tuple[str, ...]:
-    """The cells below `headings` of an edge, which leads to `node`; the first four are text."""
+    """The cells below `headings` of an edge, which leads to `node`; the first three are text."""
     flow = edge.flow
     return (
         edge.source.partition(" ")[2] or edge.source,
         node.name,
-        node.home,
         replicas(node),
         rate(flow.rate),
         *(rate(flow.rates.get(name, 0.0)) for name in outcomes),

@@ -44,7 +44,7 @@ def test_each_command_gives_examples_and_explains_every_flag(name: str) -> None:
     assert all(each.help for each in found.params if isinstance(each, click.Option))
 
 
-@pytest.mark.parametrize("name", ["get", "delete", "logs", "invoke", "describe", "explain"])
+@pytest.mark.parametrize("name", ["get", "delete", "logs", "invoke", "describe", "explain", "topology"])
 def test_a_command_that_asks_the_platform_starts_without_the_platforms_code(name: str) -> None:
     code = (
         f"import sys; from upwell.runtime.cli.main import cli; cli.get_command(None, {name!r});"
