@@ -160,7 +160,7 @@ def test_three_503_in_a_row_put_a_replica_out_for_twenty_seconds_and_then_it_is_
     async def scenario() -> None:
         async with httpbin(article("destination-rule")) as on:
             await two_replicas(on)
-            found = []
+            found: list[int] = []
             while found.count(503) < 3:
                 found += await statuses(on, 1, asking())
                 assert len(found) < 200
