@@ -54,6 +54,8 @@ SERVE: Final = ServeSettings(keep_alive_seconds=5, drain_idle_seconds=0.1, drain
 """Every command has a connection of its own, and one that comes while the platform ends is told so by its end."""
 ITEMS_AT_ONCE: Final = 50
 """Objects of a list encoded in one go, about a millisecond; requests of the gateway are served in between."""
+RECORDS_AT_ONCE: Final = 16
+"""Routes and revisions with their counts, which are read besides: as long."""
 
 
 class Applied(Protocol):
@@ -287,7 +289,7 @@ async def _encoded_list(found: list[Manifest]) -> AsyncGenerator[bytes]:
 
 
 async def _encoded_records(records: Iterator[Record]) -> AsyncGenerator[bytes]:
-    while found := [*islice(records, ITEMS_AT_ONCE)]:
+    while found := [*islice(records, RECORDS_AT_ONCE)]:
         yield b"".join(_encode(to_line(each)) for each in found)
         await asyncio.sleep(0)
     yield _encode(SYNCED)

@@ -10,7 +10,7 @@ Light, since commands import it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def read_topology(gateway: Watched, clock: Clock) -> Iterator[Record]:
 
 def to_line(record: Record) -> dict[str, Any]:
     """As it travels: its kind, and its fields by name."""
-    told = asdict(record)
+    told = {each.name: getattr(record, each.name) for each in fields(record)}
     if isinstance(record, GatewayRecord):
         return {"gateway": told}
     if isinstance(record, RouteRecord):
