@@ -9,11 +9,13 @@ from typing import Any
 
 from support.gateway import Stage
 from support.http import OK, Peer, eventually, settle
-from support.policies import status
+from support.policies import policy, status
 from support.torture import Message, requests_in
 from upwell.functions.api.policies import PolicyResource
 from upwell.functions.api.virtual_service import VirtualService
+from upwell.runtime.gateway.activator import RevisionLimits
 from upwell.runtime.gateway.call import Call
+from upwell.runtime.gateway.routes import PathRule, RouteTable, RouteTarget, VirtualHost
 from upwell.runtime.http.exchange import Exchange
 
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 4\r\n\r\nbusy"
@@ -34,6 +36,29 @@ def service(*http: dict[str, Any], name: str = "httpbin", **spec: Any) -> Policy
 def to_httpbin(**rule: Any) -> dict[str, Any]:
     """A rule that leads to the route itself."""
     return {"route": [{"destination": {"host": "httpbin"}}], **rule}
+
+
+def rule(**parts: Any) -> PolicyResource:
+    """A DestinationRule for the service, with this trafficPolicy."""
+    return policy(
+        str(
+            {
+                "apiVersion": "networking.istio.io/v1",
+                "kind": "DestinationRule",
+                "metadata": {"name": "httpbin", "namespace": "default"},
+                "spec": {"host": "httpbin", "trafficPolicy": parts},
+            }
+        )
+    )
+
+
+async def with_other_route(on: Stage, player: Player) -> None:
+    """Another route, `default/other`, beside httpbin's."""
+    target = RouteTarget("default/other-00001", 100)
+    other = VirtualHost("default/other", ("other.default", "other.default.svc"), (PathRule(b"/", (), (target,)),))
+    on.gateway.set_routes(RouteTable([*on.gateway.routes.vhosts, other]))
+    on.gateway.set_revision(target.revision, RevisionLimits(), {"serving.knative.dev/service": "other"})
+    await on.replica(player, "other", revision=target.revision)
 
 
 Step = bytes | float | str
