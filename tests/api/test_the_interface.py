@@ -138,13 +138,14 @@ def test_many_objects_come_whole(interface: Served) -> None:
     assert [each["metadata"]["name"] for each in interface.client.list(SERVICE)] == names
 
 
-def test_replicas_are_told_with_their_phases(interface: Served) -> None:
-    replica = Replica("hello-1", "default/hello", Endpoint(path="/x"), ReplicaState.READY, 12.5, pid=7)
+def test_replicas_are_told_with_their_phases_and_where_they_stand(interface: Served) -> None:
+    replica = Replica(
+        "hello-1", "default/hello", Endpoint(path="/x"), ReplicaState.READY, 12.5, pid=7, locality="eu/a"
+    )
     replica.phases = {"fork": 1.25}
     interface.platform.running["default/hello"] = (replica,)
-    assert interface.client.replicas("default", "hello") == [
-        {"name": "hello-1", "state": "ready", "pid": 7, "started_at": 12.5, "phases": {"fork": 1.25}}
-    ]
+    told = {"name": "hello-1", "state": "ready", "pid": 7, "started_at": 12.5, "phases": {"fork": 1.25}}
+    assert interface.client.replicas("default", "hello") == [told | {"locality": "eu/a"}]
 
 
 @pytest.mark.parametrize(
