@@ -1,4 +1,4 @@
-"""Policies, replicas, revisions and clients that change while requests are in any state: none is lost or left over."""
+"""Policies, replicas, revisions and clients change while requests are in any state: none is lost or left over."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from support.gateway import Stage
-from support.http import Peer, eventually, settle
-from support.policed import BUSY, OK, Player, ask, is_over, logged, rule, service, to_httpbin
+from support.http import OK, Peer, eventually, settle
+from support.policed import BUSY, Player, ask, is_over, logged, rule, service, to_httpbin
 from support.policies import HTTPBIN, article, asking, httpbin, policy, status
 from upwell.functions.api.policies import PolicyResource
 from upwell.runtime.cluster.interface import ReplicaState
