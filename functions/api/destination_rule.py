@@ -7,10 +7,11 @@ to warn of.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Final, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from upwell.functions.api.durations import seconds
 from upwell.functions.api.meta import Model, invalid
 from upwell.functions.api.policies import PolicyResource
 from upwell.functions.api.traffic_policy import (
@@ -21,6 +22,9 @@ from upwell.functions.api.traffic_policy import (
     PolicyParts,
     TrafficPolicy,
 )
+
+LONGEST_IDLE_SECONDS: Final = 30.0
+"""A connection to a replica that nobody uses is closed then at the latest, before the replica may close it."""
 
 
 class Subset(Model):
@@ -178,6 +182,10 @@ def _pool_warnings(pool: ConnectionPool) -> Iterator[str]:
     tcp, http = pool.tcp, pool.http
     if tcp is not None and tcp.tcp_keepalive is not None:
         yield "tcp.tcpKeepalive: sets nothing, since replicas are reached within the platform"
+    idle = (http and http.idle_timeout) or (tcp and tcp.idle_timeout)
+    if idle and not 0 < seconds(idle) <= LONGEST_IDLE_SECONDS:
+        place = "http" if http and http.idle_timeout else "tcp"
+        yield f"{place}.idleTimeout: {idle}; idle connections are closed after {LONGEST_IDLE_SECONDS:g} s anyway"
     if http is None:
         return
     if http.h2_upgrade_policy == "UPGRADE" or http.use_client_protocol:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -124,6 +126,24 @@ async def head(on: Stage, data: bytes) -> bytes:
 async def ask(on: Stage, data: bytes) -> int:
     """The status of the answer to a request."""
     return status(await head(on, data))
+
+
+@contextlib.contextmanager
+def no_errors_logged() -> Iterator[None]:
+    """Nothing may be logged as an error meanwhile: that is where what should not have happened is told."""
+    records: list[logging.LogRecord] = []
+
+    class Keeper(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            records.append(record)
+
+    keeper = Keeper(logging.ERROR)
+    logging.getLogger().addHandler(keeper)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(keeper)
+    assert [record.getMessage() for record in records] == []
 
 
 @dataclass
