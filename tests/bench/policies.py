@@ -142,6 +142,8 @@ def _beside(
         found["envoy"] = _proxy("Envoy, local_ratelimit", pid, port, requests)
     except NotInstalled as error:
         result.skipped.append(Skipped("policies: beside Envoy", f"{ENVOY.remedy} ({error})"))
+    except processes.DidNotStart as error:
+        result.skipped.append(Skipped("policies: beside Envoy", f"it does not run on this machine: {error}"))
     return found
 
 
