@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
@@ -38,6 +39,9 @@ _NOWHERE: Final = (
     "no route or revision is what its hosts and selector name; it acts in its own namespace alone, unless that is"
     " one of the operator's"
 )
+
+
+_log = logging.getLogger("upwell.control.policies")
 
 
 class PolicedGateway(Protocol):
@@ -125,7 +129,10 @@ class PolicyFollower:
             await self._to_program.wait()
             self._to_program.clear()
             began = loop.time()
-            self._gateway.set_policies(self._good.values())
+            try:
+                self._gateway.set_policies(self._good.values())
+            except Exception:  # the platform goes on, and the next change may mend it
+                _log.exception("policies could not be put in force")
             self.is_programmed.set()
             changed, self._to_tell = self._to_tell, set()
             for key in sorted(changed):
@@ -149,7 +156,10 @@ class PolicyFollower:
         if manifest is None or self._stored.get(key, ("",))[0] != manifest["metadata"]["uid"]:
             return
         places = tuple(self._gateway.policy_matches().get(_name(key), ()))
-        status = policy_status(manifest, places, self._wrong.get(key), self._clock.now())
+        wrong = self._wrong.get(key)
+        if wrong is not None and key in self._good:
+            wrong = f"{wrong}; what was in force before stays so"
+        status = policy_status(manifest, places, wrong, self._clock.now())
         if status != manifest.get("status"):
             await self._objects.update_status(manifest | {"status": status})
         self._told[key] = places
@@ -165,7 +175,7 @@ def read_policy(manifest: Manifest) -> PolicyResource:
 def policy_status(manifest: Manifest, places: Sequence[str], wrong: str | None, now: float) -> dict[str, Any]:
     """What a policy says of itself: where it acts, that it acts nowhere, or what is wrong with it."""
     if wrong is not None:
-        condition = StatusCondition(READY, "False", "Invalid", f"{wrong}; what was in force before stays so")
+        condition = StatusCondition(READY, "False", "Invalid", wrong)
     elif not places:
         condition = StatusCondition(READY, "False", "NothingMatched", _NOWHERE)
     else:

@@ -254,7 +254,9 @@ class Call:
         """Answer a call that is not (any more) in the queue, as a policy says."""
         self.refused = (refusal.policy, refusal.cause)
         self.flag = refusal.flag
-        headers = self.gateway.signed(self._answer_headers(refusal.headers), refusal.policy)
+        headers = self._answer_headers(refusal.headers)
+        if refusal.cause is not Cause.ANSWERED:
+            headers = self.gateway.signed(headers, refusal.policy)
         self.exchange.respond(refusal.status, headers, refusal.body)
         self._finish(refusal.status, refusal.cause.value)
 
@@ -310,7 +312,7 @@ class Call:
 
     def _answer(self, status: int, reason: str, text: str, *, retry_after: int = 0) -> None:
         named = self.policy if self.policy and self.gateway.policing.settings.name_policies else reason
-        headers: Headers = [_PLAIN, (b"x-upwell-rejected-by", named.encode())]
+        headers: Headers = [_PLAIN, (b"x-upwell-rejected-by", named.encode("latin-1", "replace"))]
         if retry_after:
             headers.append((b"retry-after", str(retry_after).encode()))
         self.exchange.respond(status, self._answer_headers(headers), text.encode())

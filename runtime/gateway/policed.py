@@ -12,7 +12,7 @@ sent to a replica: a wait for the first one is nobody's fault.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
@@ -244,12 +244,20 @@ class PolicedCall(Call):
         if self.forwarding is not None:
             self.forwarding.cancel()
         self._retries += 1
-        activator.retrying[self] = self._tried if retries.avoids_previous else ()
+        activator.retrying[self] = self._avoided(retries)
         self._give_back()
         self._pausing = True
         self.timer = self.gateway.prompt_timers.schedule(decision.delay, self._next_attempt)
         self.exchange.on_gone = self._gone
         return True
+
+    def _avoided(self, retries: RetryPolicy) -> Collection[str]:
+        """Replicas that another is preferred to next time: those that were tried, or all of their zones."""
+        if retries.prefers_other_zones:
+            backends = self.entry.activator.backends
+            zones = {backend.locality for backend in backends if backend.name in self._tried}
+            return {*self._tried, *(backend.name for backend in backends if backend.locality in zones)}
+        return self._tried if retries.avoids_previous else ()
 
     def _next_attempt(self) -> None:
         self._pausing = False

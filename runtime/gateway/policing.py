@@ -11,21 +11,21 @@ import logging
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from upwell.functions.api.policies import PolicyResource
 from upwell.runtime.gateway.activator import FirstCome
 from upwell.runtime.gateway.balancer import RuleBalancer
 from upwell.runtime.gateway.call import RequestPath
+from upwell.runtime.gateway.event_body import EventBody
 from upwell.runtime.gateway.fair_waiting import FairWaiting
 from upwell.runtime.gateway.forwarded import ClientOrigin
-from upwell.runtime.gateway.metrics import BAD_REQUEST
 from upwell.runtime.gateway.mirroring import Mirroring
 from upwell.runtime.gateway.policed import PolicedCall
 from upwell.runtime.gateway.routes import PathRule, RouteTarget, VirtualHost
 from upwell.runtime.http.exchange import Exchange
 from upwell.runtime.http.upstream import NO_LIMITS, PoolLimits, UpstreamPool
-from upwell.runtime.mesh.attributes import Attributes, carries_events, read_attributes
+from upwell.runtime.mesh.attributes import Attributes, carries_events
 from upwell.runtime.mesh.chain import NOTHING, Chain
 from upwell.runtime.mesh.connection_pool import ConnectionLimits
 from upwell.runtime.mesh.load_balancing import Balancing
@@ -36,9 +36,6 @@ from upwell.runtime.mesh.settings import MeshSettings
 
 if TYPE_CHECKING:
     from upwell.runtime.gateway.gateway import Gateway, RevisionEntry
-
-BODY_SECONDS: Final = 60.0
-"""For the body of an event to arrive whole, where policies read its attributes."""
 
 _log = logging.getLogger("upwell.gateway.policies")
 
@@ -176,7 +173,8 @@ class Policing:
     def enter(self, exchange: Exchange, vhost: VirtualHost, acting: Acting, origin: ClientOrigin) -> None:
         """Send a request through the chains that act on it, once what they read of it is here."""
         if acting.reads_events and carries_events(exchange.request.header(b"content-type")):
-            _EventBody(self, exchange, vhost, acting, origin).read()
+            arrived = partial(self.route, exchange, vhost, acting, origin)
+            EventBody(self._gateway, exchange, arrived).read(self.settings.event_bytes)
         else:
             self.route(exchange, vhost, acting, origin, ())
 
@@ -214,6 +212,9 @@ class Policing:
         entry = gateway.revisions.get(target.revision) if target is not None else None
         if rule is None or target is None or entry is None:
             gateway.refuse_unrouted(exchange, vhost, rule)
+            return
+        if entry.chain.reads_events and not acting.reads_events:  # of another route, to which the rules lead
+            self.enter(exchange, vhost, Acting(acting.chain, reads_events=True), origin)
             return
         path = RequestPath(vhost, rule, target, origin)
         PolicedCall(gateway, entry, path, exchange, request, acting.chain).start()
@@ -278,45 +279,6 @@ class Policing:
             self._sweep_later(entry, balancing)
         if back:
             self._gateway.serve_waiting(entry.activator)
-
-
-class _EventBody:
-    """A request whose events are being read for the policies that match them."""
-
-    def __init__(
-        self, policing: Policing, exchange: Exchange, vhost: VirtualHost, acting: Acting, origin: ClientOrigin
-    ) -> None:
-        self._policing = policing
-        self._exchange = exchange
-        self._vhost = vhost
-        self._acting = acting
-        self._origin = origin
-        gateway = policing._gateway
-        self._gateway = gateway
-        self._timer = gateway.timers.schedule(BODY_SECONDS, self._expired)
-
-    def read(self) -> None:
-        """Go on once the body is here; without its events where it is too large."""
-        self._exchange.on_gone = self._gone
-        self._exchange.read_whole(self._policing.settings.event_bytes, self._arrived)
-
-    def _arrived(self, body: bytes | None) -> None:
-        self._timer.cancel()
-        self._exchange.on_gone = None
-        events = read_attributes(body) if body is not None else ()
-        self._policing.route(self._exchange, self._vhost, self._acting, self._origin, events)
-
-    def _gone(self) -> None:
-        self._timer.cancel()
-        exchange = self._exchange
-        if exchange.status >= 400 and not exchange.responded:  # the server's, to a malformed body
-            self._gateway.left_unrouted(exchange, exchange.status, BAD_REQUEST)
-        else:
-            self._gateway.left_unrouted(exchange)
-
-    def _expired(self) -> None:
-        self._exchange.on_gone = None
-        self._gateway.refuse(self._exchange, 408, "timeout_body", "the body did not arrive in time\n")
 
 
 def _revisions_of(vhost: VirtualHost) -> set[str]:

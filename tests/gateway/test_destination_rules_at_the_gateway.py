@@ -1,4 +1,4 @@
-"""DestinationRules at the gateway: limits of what may be under way, choice by zone and by hash, warm-up, connections."""
+"""DestinationRules at the gateway: limits of what may be under way, zones, hashes, warm-up, connections."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_requests_that_waited_for_a_cold_start_are_not_refused_for_being_many() 
 @pytest.mark.parametrize(
     ("limits", "opened"), [({}, 1), ({"maxRequestsPerConnection": 2}, 3), ({"maxRequestsPerConnection": 1}, 6)]
 )
-def test_a_connection_serves_no_more_requests_than_the_rule_says(limits: dict[str, int], opened: int) -> None:
+def test_a_connection_serves_no_more_requests_than_the_rule_says(limits: dict[str, Any], opened: int) -> None:
     async def scenario() -> None:
         async with httpbin(pool(**limits)) as on:
             _, backend = await on.replica(Player(), revision=HTTPBIN)

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from support.http import eventually, settle
-from support.policed import Player, ask, head, is_over, logged, service, to_httpbin
+from support.policed import Player, ask, head, is_over, logged, service, to_httpbin, with_other_route
 from support.policies import HTTPBIN, asking, httpbin, policy, status
 from upwell.runtime.mesh.settings import MeshSettings
 from upwell.runtime.testing.loop import run_fake
@@ -75,6 +75,25 @@ def test_a_virtual_service_matches_the_type_of_an_event(form: str) -> None:
             await on.replica(Player(), revision=HTTPBIN)
             assert await ask(on, sending(form, "hot")) == 202
             assert await ask(on, sending(form, "mild")) == 200
+
+    run_fake(scenario())
+
+
+def test_a_limit_of_another_route_reads_events_that_are_sent_there() -> None:
+    text = LIMIT.to_manifest()
+    text["metadata"]["namespace"] = "default"
+    text["spec"] |= {"workloadSelector": {"labels": {"app": "other-00001"}}, "isGateway": False}
+    text["spec"]["configs"][0]["match"] = {"vhost": {"name": "other.default.svc.cluster.local", "port": 80}}
+
+    async def scenario() -> None:
+        away = service({"route": [{"destination": {"host": "other"}}]})
+        async with httpbin(policy(str(text)), away) as on:
+            player = Player()
+            await with_other_route(on, player)
+            hot = sending("structured", "hot")
+            assert [await ask(on, hot) for _ in range(3)] == [200, 200, 429]
+            assert len(player.seen) == 2
+            await is_over(on)
 
     run_fake(scenario())
 

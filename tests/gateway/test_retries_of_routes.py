@@ -223,3 +223,17 @@ def test_no_pause_goes_beyond_the_deadline() -> None:
             await is_over(on)
 
     run_fake(scenario())
+
+
+def test_another_zone_is_preferred_where_the_rule_says_so() -> None:
+    async def scenario() -> None:
+        async with httpbin(retrying(attempts=1, retryRemoteLocalities=True)) as on:
+            far = Player()
+            for name in ("a", "b", "c"):
+                await on.replica(Player(otherwise=(BUSY,)), name, revision=HTTPBIN, locality="cn/a")
+            await on.replica(far, "far", revision=HTTPBIN, locality="cn/b")
+            assert [await ask(on, asking()) for _ in range(40)] == [200] * 40
+            assert len(far.seen) == 40
+            await is_over(on)
+
+    run_fake(scenario())
