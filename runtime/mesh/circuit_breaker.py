@@ -13,6 +13,7 @@ no more than that many numbers are kept however many answers come.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -55,12 +56,21 @@ class Counts:
     errors: int = 0
     gateway_errors: int = 0
 
-    def add(self, other: Counts, times: int = 1) -> None:
-        """Count what the other has counted `times` times: -1 takes it away again."""
-        self.requests += times * other.requests
-        self.slow += times * other.slow
-        self.errors += times * other.errors
-        self.gateway_errors += times * other.gateway_errors
+    def add(self, slow: bool, failed: bool, gateway_error: bool) -> None:
+        """Count an answer."""
+        self.requests += 1
+        if slow:
+            self.slow += 1
+        if failed:
+            self.errors += 1
+            self.gateway_errors += gateway_error
+
+    def take_away(self, other: Counts) -> None:
+        """Count what the other has counted no longer."""
+        self.requests -= other.requests
+        self.slow -= other.slow
+        self.errors -= other.errors
+        self.gateway_errors -= other.gateway_errors
 
 
 class SlidingCounts:
@@ -70,36 +80,46 @@ class SlidingCounts:
         self._steps_per_second = WINDOW_STEPS / seconds
         self._steps: deque[tuple[int, Counts]] = deque()
         self.total = Counts()
+        self._leaves_at = math.inf
+        """Before which nothing becomes too old."""
 
     def advance(self, now: float) -> bool:
         """Leave out what is too old at `now`; whether that was anything."""
-        steps = self._steps
-        if not steps:
+        if now < self._leaves_at:
             return False
+        steps = self._steps
         oldest = self._step(now) - WINDOW_STEPS
         moved = False
         while steps and steps[0][0] <= oldest:
-            self.total.add(steps.popleft()[1], -1)
+            self.total.take_away(steps.popleft()[1])
             moved = True
+        self._leaves_at = self._end_of(steps[0][0]) if steps else math.inf
         return moved
 
-    def add(self, counts: Counts, now: float) -> None:
-        """Count an answer that came at `now`."""
-        self.advance(now)
+    def add(self, slow: bool, failed: bool, gateway_error: bool, now: float) -> None:
+        """Count an answer that came at `now`, which `advance` was told."""
         step = self._step(now)
-        if not self._steps or self._steps[-1][0] < step:
-            self._steps.append((step, Counts()))
-        self._steps[-1][1].add(counts)
-        self.total.add(counts)
+        steps = self._steps
+        if not steps:
+            self._leaves_at = self._end_of(step)
+        if not steps or steps[-1][0] < step:
+            steps.append((step, Counts()))
+        steps[-1][1].add(slow, failed, gateway_error)
+        self.total.add(slow, failed, gateway_error)
 
     def clear(self) -> None:
         """Forget all."""
         self._steps.clear()
+        self._leaves_at = math.inf
         self.total = Counts()
 
     def __len__(self) -> int:
         """Numbers that are kept: WINDOW_STEPS at most."""
         return len(self._steps)
+
+    def _end_of(self, step: int) -> float:
+        """A little before the instant from which a step is too old."""
+        return (step + WINDOW_STEPS - 2 * _ROUNDING) / self._steps_per_second
 
     def _step(self, now: float) -> int:
         return int(now * self._steps_per_second + _ROUNDING)
@@ -140,8 +160,12 @@ class Circuit:
             return before
         slow = self._slow_seconds is not None and seconds > self._slow_seconds
         failed = 500 <= status <= 599
-        self._counts.add(Counts(1, slow, failed, status in GATEWAY_ERRORS), now)
-        return (*before, *self._opening(now))
+        self._counts.add(slow, failed, status in GATEWAY_ERRORS, now)
+        if slow or failed or before:
+            return (*before, *self._opening(now))
+        # A success only lowers every share; but it may be the one that makes them count.
+        least = self._settings.min_request_amount or 0
+        return self._opening(now) if self._counts.total.requests == least else ()
 
     def _opening(self, now: float) -> Sequence[Transition]:
         reason = self._exceeded()

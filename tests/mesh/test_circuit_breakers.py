@@ -188,7 +188,8 @@ def test_a_window_keeps_a_bounded_number_of_counts_however_many_answers_come() -
     counts = SlidingCounts(12.0)
     for index in range(50_000):
         subject.answered(200, 0.0, index / 1000)
-        counts.add(type(counts.total)(1), index / 1000)
+        counts.advance(index / 1000)
+        counts.add(False, False, False, index / 1000)
     assert len(counts) <= WINDOW_STEPS
     assert subject.counts.requests == counts.total.requests == pytest.approx(12_000, abs=15)
 
