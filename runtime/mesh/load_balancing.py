@@ -159,6 +159,9 @@ class Balancing:
         self, share: Share[H], concurrency: int, limit: int, rotation: int, key: int | None, now: float
     ) -> H | None:
         """One of a share's replicas with fewer than `limit` requests (0: any number)."""
+        if len(share.hosts) == 1 and not self.connections.max_connections:
+            only = share.hosts[0]
+            return only if not only.suspensions and (not limit or only.in_flight < limit) else None
         if limit:
             free = [host for host in share.hosts if host.in_flight < limit and not host.suspensions]
         else:

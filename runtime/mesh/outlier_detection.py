@@ -167,6 +167,8 @@ class OutlierDetector:
             return None
         monitor = self._monitors.get(name)
         if monitor is None:
+            if not is_local and self.rule.error_codes is None and status is not None and status < 500:
+                return None  # it never failed: there is nothing to begin anew
             monitor = self._monitors[name] = _Monitor()
         found = self._count(monitor, status, is_local)
         if found is None:
