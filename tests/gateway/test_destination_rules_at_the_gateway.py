@@ -10,7 +10,7 @@ import pytest
 from support.gateway import Stage
 from support.http import OK, eventually, settle
 from support.policed import BUSY, Player, answer_fields, ask, head, is_over, logged, rule
-from support.policies import HTTPBIN, asking, httpbin, status
+from support.policies import HTTPBIN, asking, httpbin, policy, status
 from upwell.functions.api.destination_rule import LONGEST_IDLE_SECONDS
 from upwell.functions.api.policies import PolicyResource
 from upwell.runtime.cluster.interface import ReplicaState
@@ -224,6 +224,32 @@ def test_a_caller_in_a_hurry_takes_no_replica_out() -> None:
             hurried = b"X-Request-Deadline: %d\r\n" % int((on.clock.now() + 1.0) * 1000)
             assert await ask(on, asking(fields=hurried)) == 504
             assert await ask(on, asking()) == 200
+
+    run_fake(scenario())
+
+
+def test_a_caller_in_a_hurry_opens_no_circuit() -> None:
+    breaker = policy(
+        """
+apiVersion: istio.alibabacloud.com/v1
+kind: ASMCircuitBreaker
+metadata: {name: errors, namespace: knative-serving}
+spec:
+  workloadSelector: {labels: {app: activator}}
+  configs:
+  - match: {vhost: {name: httpbin-00001-private.default.svc.cluster.local, port: 8012}}
+    breaker_config: {window_size: 10s, break_duration: 60s, error_percent: {value: 1}, min_request_amount: 1}
+"""
+    )
+
+    async def scenario() -> None:
+        async with httpbin(breaker) as on:
+            await on.replica(Player([(3.0, OK), (OK,), (BUSY,)]), revision=HTTPBIN)
+            hurried = b"X-Request-Deadline: %d\r\n" % int((on.clock.now() + 1.0) * 1000)
+            assert await ask(on, asking(fields=hurried)) == 504
+            assert await ask(on, asking()) == 200
+            assert await ask(on, asking()) == 503
+            assert (await head(on, asking())).endswith(b"circuit breaker open")
 
     run_fake(scenario())
 

@@ -135,13 +135,14 @@ def test_replicas_that_a_changed_rule_takes_out_come_back_as_it_says() -> None:
 
 def test_routes_and_revisions_that_are_gone_leave_nothing_behind() -> None:
     async def scenario() -> None:
-        async with httpbin(limit(), rule(loadBalancer={"simple": "RANDOM"}), delaying(1)) as on:
+        everywhere = service(to_httpbin(), name="all", hosts=["*.example.com"], gateways=["outside"])
+        async with httpbin(limit(), rule(loadBalancer={"simple": "RANDOM"}), delaying(1), everywhere) as on:
             policing = on.gateway.policing
             vhosts = on.gateway.routes.vhosts
             before = repr(policing), repr(policing._policies)
             for number in range(5):
                 name = f"default/more-{number}"
-                more = VirtualHost(name, (f"more-{number}.default",), vhosts[0].rules)
+                more = VirtualHost(name, (f"more-{number}.example.com",), vhosts[0].rules)
                 on.gateway.set_routes(RouteTable([*vhosts, more]))
                 on.gateway.set_revision(f"{name}-00001", RevisionLimits(), {})
                 on.gateway.remove_revision(f"{name}-00001")
@@ -248,6 +249,7 @@ def test_a_revision_may_be_removed_in_any_state(state: Any) -> None:
             assert lines[-1][0] == expected
             assert lines[-1][1:3] == (("", "") if expected == 200 else ("no_revision", "NC"))
             assert entry.stats.in_flight == 0
+            assert not (state is held and entry.reporting)
             assert [each for each in on.told.pokes if each not in pokes] == []
             await is_over(on)
 
