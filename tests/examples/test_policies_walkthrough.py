@@ -134,11 +134,12 @@ def test_the_manifests_are_the_articles_as_printed() -> None:
         assert (POLICIES / printed.name).read_text() == printed.read_text()
 
 
-@pytest.mark.parametrize("name", sorted(each.name for each in POLICIES.glob("*.yaml")))
-def test_every_manifest_is_told_of_and_can_be_applied(name: str, walk: Walk) -> None:
-    assert name in (POLICIES / "README.md").read_text()
-    images = ("--image", HTTPBIN, "--image", HELLOWORLD)
-    walk.shell.fine("apply", "--dry-run", "-f", f"{POLICIES / name}", *images)
+def test_every_manifest_is_told_of_and_can_be_applied(walk: Walk) -> None:
+    page = (POLICIES / "README.md").read_text()
+    names = sorted(each.name for each in POLICIES.glob("*.yaml"))
+    assert [name for name in names if name not in page] == []
+    for name in names:
+        walk.shell.fine("apply", "--dry-run", "-f", f"{POLICIES / name}")
 
 
 # ASMLocalRateLimiter
