@@ -177,9 +177,10 @@ class _Reader:
             return event.value
         try:
             number = _integer(text) if kind == "int" else float(text.replace(".inf", "inf").replace(".nan", "nan"))
-        except ValueError:
+            is_finite = math.isfinite(number)
+        except (ValueError, OverflowError):  # an integer may be beyond what a float holds
             self._refuse(event, f"{event.value[:40]!r} is no number that can be read")
-        if not math.isfinite(number):
+        if not is_finite:
             self._refuse(event, f"{event.value!r} is no number that JSON has")
         return number
 

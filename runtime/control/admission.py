@@ -56,6 +56,8 @@ from upwell.runtime.control.settling import settle
 SIZE_LIMIT: Final = 1024 * 1024
 """Bytes of one object as JSON: what a cluster's API server takes at the least."""
 DEPTH_LIMIT: Final = 100
+LARGEST_INTEGER: Final = 2**64 - 1
+"""Of either sign: the largest that any field can mean."""
 
 __all__ = ["AdmissionContext", "Admitted", "Declared", "Refused", "admit", "key_of", "settle", "validate"]
 
@@ -189,10 +191,12 @@ def _own_part(manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_size(manifest: object, index: int) -> None:
-    """Refuse what is no JSON that can be stored: too deep, too large, with text that is none."""
+    """Refuse what is no JSON that can be stored: too deep, too large, with text or numbers that are none."""
     level, depth = [manifest], 0
     while level := [inner for each in level for inner in _inner(each)]:
         depth += 1
+        if any(isinstance(each, int) and abs(each) > LARGEST_INTEGER for each in level):
+            raise Refused(index, [Fault((), "holds an integer of more than 64 bits")])
         if depth > DEPTH_LIMIT:
             raise Refused(index, [Fault((), f"nested deeper than {DEPTH_LIMIT}")])
     try:

@@ -428,3 +428,16 @@ def test_whatever_a_manifest_holds_it_is_taken_or_refused(data: st.DataObject) -
 def test_whatever_is_no_manifest_is_refused(value: object) -> None:
     with pytest.raises(Refused):
         admit(value, None, CONTEXT)
+
+
+@pytest.mark.parametrize("number", [2**64, -(2**64), 10**400])
+def test_an_integer_that_no_field_can_mean_is_refused(number: int) -> None:
+    delay = {"percentage": {"value": number}, "httpStatus": 500}
+    route = {"fault": {"abort": delay}, "route": [{"destination": {"host": "hello"}}]}
+    manifest = {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "VirtualService",
+        "metadata": {"name": "v"},
+        "spec": {"hosts": ["hello"], "http": [route]},
+    }
+    assert "64 bits" in refusal(manifest)

@@ -287,3 +287,10 @@ items:
         load_manifests("kind: List\napiVersion: v1\nitems:\n- 1", "f.yaml")
     with pytest.raises(InvalidManifest, match="metadata"):
         load_manifests("kind: List\napiVersion: v1\nitems: {}", "f.yaml")
+
+
+@pytest.mark.parametrize("number", ["9" * 400, "-" + "9" * 400, "9" * 5000])
+def test_a_number_beyond_all_bounds_is_refused_with_its_line(number: str) -> None:
+    with pytest.raises(InvalidManifest) as caught:
+        load_manifests(f"kind: A\nspec: {{number: {number}}}\n", "a.yaml")
+    assert caught.value.where == "a.yaml:2"
