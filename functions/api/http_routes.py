@@ -15,7 +15,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, AliasChoices, Field, model_validator
 from pydantic.alias_generators import to_camel
 
-from upwell.functions.api.durations import PositiveDuration, seconds
+from upwell.functions.api.durations import PositiveDuration
 from upwell.functions.api.http_values import (
     AUTHORITY,
     AUTHORITY_NAMES,
@@ -390,8 +390,3 @@ class HTTPRoute(Model):
         names = [name for _, name, _ in operations.values() if name.lower() in AUTHORITY_NAMES]
         if len(names) > 1 or (self.rewrite and self.rewrite.authority):
             raise invalid("the Host header may be rewritten in one place only", "headers", "request")
-
-
-def optional_seconds(text: str | None) -> float | None:
-    """A duration that may be absent."""
-    return None if text is None else seconds(text)

@@ -344,7 +344,7 @@ def _complete_probe(probe: Probe | None) -> Probe:
 
 def _complete_target(target: TrafficTarget) -> TrafficTarget:
     latest = target.latest_revision if target.latest_revision is not None else not target.revision_name
-    return target.model_copy(update={"latest_revision": latest})
+    return target.model_copy(update={"latest_revision": latest, "percent": target.percent or 0})
 
 
 def _check_owner(metadata: ObjectMeta) -> ObjectMeta:

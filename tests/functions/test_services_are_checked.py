@@ -185,7 +185,11 @@ def test_what_is_said_is_kept() -> None:
         readinessProbe={"httpGet": {"path": "/ready"}, "periodSeconds": 2},
         resources={"limits": {"cpu": 1, "memory": "1Gi"}},
     )
-    manifest["spec"]["traffic"] = [{"revisionName": "hello-00001", "percent": 40}, {"percent": 60, "tag": "new"}]
+    manifest["spec"]["traffic"] = [
+        {"revisionName": "hello-00001", "percent": 40},
+        {"percent": 60, "tag": "new"},
+        {"revisionName": "hello-00001", "tag": "old"},
+    ]
     spec = completed(manifest)["spec"]
     template = spec["template"]["spec"]
     assert {name: template[name] for name in manifest["spec"]["template"]["spec"] if name != "containers"} == {
@@ -200,6 +204,7 @@ def test_what_is_said_is_kept() -> None:
     assert spec["traffic"] == [
         {"revisionName": "hello-00001", "latestRevision": False, "percent": 40},
         {"latestRevision": True, "percent": 60, "tag": "new"},
+        {"revisionName": "hello-00001", "latestRevision": False, "percent": 0, "tag": "old"},
     ]
 
 
