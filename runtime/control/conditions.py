@@ -46,11 +46,12 @@ def holds_for_generation(manifest: dict[str, Any], type: str) -> bool:
 
 
 def summary(parts: list[StatusCondition]) -> StatusCondition:
-    """Ready as the first part that fails says, else the first that is unknown, else True."""
+    """Ready as the first part that fails says, else the first that is unknown, else True; before those that give
+    no reason come those that do."""
     for status in ("False", "Unknown"):
-        for part in parts:
-            if part.status == status:
-                return StatusCondition(READY, status, part.reason, part.message)
+        found = [part for part in parts if part.status == status]
+        if found:
+            return min(found, key=lambda part: not part.reason)._replace(type=READY)
     return StatusCondition(READY, "True")
 
 

@@ -160,16 +160,17 @@ def configuration_status(
 ) -> dict[str, Any]:
     """The status of a Configuration whose `revisions` say how they are; `latest` is the one that its template
     declares, None when its name is taken."""
-    created = latest if latest is not None else revisions[-1] if revisions else None
-    names = {revision["metadata"]["name"] for revision in revisions}
-    ready = _latest_ready(configuration, revisions, latest)
+    before = configuration.get("status") or {}
+    created, ready = before.get("latestCreatedRevisionName"), before.get("latestReadyRevisionName")
+    if latest is not None:
+        created, ready = latest["metadata"]["name"], _latest_ready(configuration, revisions, latest)
     if latest is None:
         name = next_revision_name(configuration, revisions)
         what = f"the name {name!r} belongs to a revision that was not made from this template"
         condition = StatusCondition(
             READY, "False", "RevisionFailed", f"Revision creation failed with message: {what}."
         )
-    elif ready is not None and ready not in names:
+    elif ready is not None and all(ready != revision["metadata"]["name"] for revision in revisions):
         condition = StatusCondition(READY, "False", "RevisionDeleted", f'Revision "{ready}" was deleted.')
     else:
         condition = _readiness(latest)
@@ -178,7 +179,7 @@ def configuration_status(
         "conditions": merge(configuration, [condition], now),
     }
     if created is not None:
-        status["latestCreatedRevisionName"] = created["metadata"]["name"]
+        status["latestCreatedRevisionName"] = created
     if ready is not None:
         status["latestReadyRevisionName"] = ready
     return status
@@ -186,20 +187,23 @@ def configuration_status(
 
 def _readiness(latest: Manifest) -> StatusCondition:
     health = find(latest, READY)
-    if health is None:
-        return StatusCondition(READY, "Unknown")
-    if health.status != "False":
-        return health
+    if health is None or health.status != "False":
+        return StatusCondition(READY, health.status if health is not None else "Unknown")
     name = latest["metadata"]["name"]
     message = f'Revision "{name}" failed with message: {health.message}.'
     return StatusCondition(READY, "False", "RevisionFailed", message)
 
 
-def _latest_ready(configuration: Manifest, revisions: Sequence[Manifest], latest: Manifest | None) -> str | None:
-    """The name of the revision that those who follow the latest get: one that was ready stays so until the present
-    one is, though it fails by now or was deleted."""
-    if latest is not None and is_true(latest, READY):
-        return str(latest["metadata"]["name"])
+def _latest_ready(configuration: Manifest, revisions: Sequence[Manifest], latest: Manifest) -> str | None:
+    """The name of the revision that those who follow the latest get: the newest that is ready.
+
+    None older than the one before takes its place while that exists, though it fails by now. Where revisions are
+    given their names, none but the present one does: they may be declared again in any order.
+    """
     before: str | None = (configuration.get("status") or {}).get("latestReadyRevisionName")
-    ready = [str(revision["metadata"]["name"]) for revision in revisions if is_true(revision, READY)]
-    return before or (ready[-1] if ready else None)
+    newer = list(revisions)
+    names = [revision["metadata"]["name"] for revision in revisions]
+    if before in names:
+        newer = [] if _template_metadata(configuration).get("name") else newer[names.index(before) :]
+    ready: list[str] = [each["metadata"]["name"] for each in (*newer, latest) if is_true(each, READY)]
+    return ready[-1] if ready else before

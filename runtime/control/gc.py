@@ -70,7 +70,8 @@ def collect(
 def _may_go(revision: Manifest, in_use: Container[str]) -> bool:
     if _name(revision) in in_use or routing_state(revision) is not RoutingState.RESERVE:
         return False
-    return (revision["metadata"].get("annotations") or {}).get(NO_GC_ANNOTATION) != "true"
+    is_preserved = str((revision["metadata"].get("annotations") or {}).get(NO_GC_ANNOTATION)).lower() == "true"
+    return not is_preserved
 
 
 def _stale_in(revision: Manifest, settings: RetentionSettings, now: float) -> float | None:

@@ -18,7 +18,8 @@ from typing import Any, Final
 
 from upwell.functions.api.names import LONGEST, child_name, is_dns_1123_label
 from upwell.runtime.cluster.interface import Manifest
-from upwell.runtime.control.ingress import CLUSTER_LOCAL, ROUTE_LABEL, ROUTE_NAMESPACE_LABEL, routed_revisions
+from upwell.runtime.control.ingress import CLUSTER_LOCAL, routed_revisions
+from upwell.runtime.control.kingress import ROUTE_LABEL, ROUTE_NAMESPACE_LABEL
 from upwell.runtime.control.resources import owner_reference
 
 HASH_HEADER: Final = "K-Network-Hash"

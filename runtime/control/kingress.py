@@ -31,6 +31,7 @@ CLASS_ANNOTATIONS: Final = ("networking.knative.dev/ingress.class", "networking.
 """The first is what an Ingress carries; a Route may use either."""
 HTTP_OPTION_ANNOTATIONS: Final = ("networking.knative.dev/httpOption", "networking.knative.dev/http-protocol")
 HTTP_OPTIONS: Final = {"enabled": "Enabled", "redirected": "Redirected"}
+LAST_APPLIED_ANNOTATION: Final = "kubectl.kubernetes.io/last-applied-configuration"
 ROUTE_LABEL: Final = "serving.knative.dev/route"
 ROUTE_NAMESPACE_LABEL: Final = "serving.knative.dev/routeNamespace"
 TAG_HEADER: Final = "Knative-Serving-Tag"
@@ -46,7 +47,7 @@ DOMAIN_VALUES: Final[Values] = {
 TAG_VALUES: Final[Values] = {"Name": "name", "Tag": "tag"}
 """The same for a tag template."""
 _EXCLUDED: Final = (
-    "kubectl.kubernetes.io/last-applied-configuration",
+    LAST_APPLIED_ANNOTATION,
     "networking.knative.dev/certificate-class",
     CLASS_ANNOTATIONS[1],
     ROLLOUT_ANNOTATION,

@@ -86,12 +86,12 @@ def plan(observed: Observed, settings: ServingSettings, now: float) -> Plan:
     """What to write so that the cluster comes nearer to what the family declares. Nothing when it is there."""
     service, configuration, route = observed.service, observed.configuration, observed.route
     if service is not None:
-        writes = child_writes(service, configuration, route)
+        writes = child_writes(service, configuration, route, is_name_taken=observed.namesake is not None)
         if writes:
             return Plan(writes, False)
         assert configuration is not None, "made by now"
         if not is_controlled_by(configuration, service):
-            status = service_status(service, configuration, route or configuration, taken_name=None, now=now)
+            status = service_status(service, configuration, route, taken_name=None, now=now)
             return Plan(_status_write(service | {"status": status}, service), True, TAKEN_NAME_SECONDS)
     look = _Look(observed, settings, now)
     if configuration is not None:
@@ -226,6 +226,5 @@ class _Look:
     def service(self, service: Manifest) -> None:
         """What it says of itself, which is what its children say."""
         configuration, route = self._told["Configuration"], self._told.get("Route") or self._observed.route
-        assert route is not None, "made by now"
         status = service_status(service, configuration, route, taken_name=self._taken_name, now=self._now)
         self.statuses += _status_write(service | {"status": status}, service)

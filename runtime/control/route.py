@@ -86,8 +86,10 @@ def plan_route(
     elif resolution.traffic and not stepped.rollout.is_done and own is not None:
         message = "A gradual rollout of the latest revision(s) is in progress."
         ready = StatusCondition(INGRESS_READY, "Unknown", "RolloutInProgress", message)
-    else:
+    elif resolution.traffic or own is not None:
         ready = _ingress_ready(own)
+    else:
+        ready = StatusCondition(INGRESS_READY, "Unknown")
     again = None if stepped.next_step_at is None else max(0.0, stepped.next_step_at / NANOSECONDS - now)
     return PlannedRoute(writes, _status(route, resolution, stepped.rollout, ready, settings, now), again)
 

@@ -8,13 +8,13 @@ from typing import Any, Final
 from upwell.runtime.cluster.interface import Manifest
 from upwell.runtime.cluster.labels import SERVICE_LABEL, SERVICE_UID_LABEL
 from upwell.runtime.control.conditions import READY, StatusCondition, find, merge, summary
+from upwell.runtime.control.kingress import LAST_APPLIED_ANNOTATION
 from upwell.runtime.control.resources import is_controlled_by, owner_reference
+from upwell.runtime.control.rollout import DURATION_ANNOTATIONS
 from upwell.runtime.control.routing_state import ROUTES_ANNOTATION
 from upwell.runtime.control.writes import Verb, Write
 
-LAST_APPLIED_ANNOTATION: Final = "kubectl.kubernetes.io/last-applied-configuration"
-ROLLOUT_ANNOTATIONS: Final = ("serving.knative.dev/rollout-duration", "serving.knative.dev/rolloutDuration")
-
+_REVISION_NAMES: Final = ("latestCreatedRevisionName", "latestReadyRevisionName")
 _FOLLOWS_LATEST: Final[Mapping[str, Any]] = {"latestRevision": True, "percent": 100}
 
 
@@ -22,7 +22,7 @@ def service_configuration(service: Manifest) -> Manifest:
     """The Configuration of a Service."""
     metadata = service["metadata"]
     uid = {SERVICE_UID_LABEL: metadata["uid"]}
-    configuration = _child(service, "Configuration", uid, (LAST_APPLIED_ANNOTATION, *ROLLOUT_ANNOTATIONS))
+    configuration = _child(service, "Configuration", uid, (LAST_APPLIED_ANNOTATION, *DURATION_ANNOTATIONS))
     configuration["metadata"]["annotations"][ROUTES_ANNOTATION] = metadata["name"]
     return configuration | {"spec": {"template": service["spec"]["template"]}}
 
@@ -51,13 +51,22 @@ def _child(service: Manifest, kind: str, labels: Mapping[str, str], left_out: Co
     }
 
 
-def child_writes(service: Manifest, configuration: Manifest | None, route: Manifest | None) -> list[Write]:
-    """What to write so that a Service's children declare what it does; those of somebody else are left alone."""
+def child_writes(
+    service: Manifest, configuration: Manifest | None, route: Manifest | None, *, is_name_taken: bool
+) -> list[Write]:
+    """What to write so that a Service's children declare what it does; those of somebody else are left alone.
+
+    Where the next revision is given its name, the Route waits until that is known to be free, as `is_name_taken`
+    says of the Configuration as it is: else it might send traffic to what was made from another template.
+    """
     if configuration is not None and not is_controlled_by(configuration, service):
         return []
-    pairs = ((configuration, service_configuration(service)), (route, service_route(service)))
-    writes = (_child_write(service, found, wanted) for found, wanted in pairs)
-    return [write for write in writes if write is not None]
+    first = _child_write(service, configuration, service_configuration(service))
+    waits = bool((service["spec"]["template"].get("metadata") or {}).get("name"))
+    if waits and (first is not None or is_name_taken):
+        return [first] if first is not None else []
+    second = _child_write(service, route, service_route(service))
+    return [write for write in (first, second) if write is not None]
 
 
 def _child_write(service: Manifest, found: Manifest | None, wanted: Manifest) -> Write | None:
@@ -80,13 +89,13 @@ def _child_write(service: Manifest, found: Manifest | None, wanted: Manifest) ->
 def service_status(
     service: Manifest,
     configuration: Manifest,
-    route: Manifest,
+    route: Manifest | None,
     *,
     taken_name: str | None,
     now: float,
 ) -> dict[str, Any]:
-    """The status of a Service whose children say how they are. `taken_name` is that of its next revision, where
-    another object has it."""
+    """The status of a Service whose children say how they are; it has no Route as long as that waits. `taken_name`
+    is that of its next revision, where another object has it."""
     configurations_ready = _of_child(service, configuration, "ConfigurationsReady")
     routes_ready = _of_child(service, route, "RoutesReady")
     parts = [configurations_ready, routes_ready]
@@ -95,10 +104,10 @@ def service_status(
             f'The revision name "{taken_name}" is taken by a conflicting Revision, so traffic will not be migrated'
         )
         parts = [StatusCondition("RoutesReady", "False", "RevisionNameTaken", message), configurations_ready]
-    elif routes_ready.status == "True" and not _is_migrated(configuration, route):
+    elif route is not None and routes_ready.status == "True" and not _is_migrated(configuration, route):
         message = "Traffic is not yet migrated to the latest revision."
         parts[1] = StatusCondition("RoutesReady", "Unknown", "TrafficNotMigrated", message)
-    told, made = route.get("status") or {}, configuration.get("status") or {}
+    told, made = _own_status(service, route), _own_status(service, configuration)
     return {
         "observedGeneration": service["metadata"]["generation"],
         "conditions": merge(service, [*parts, summary(parts)], now),
@@ -107,10 +116,15 @@ def service_status(
     }
 
 
-_REVISION_NAMES: Final = ("latestCreatedRevisionName", "latestReadyRevisionName")
+def _own_status(service: Manifest, child: Manifest | None) -> Mapping[str, Any]:
+    if child is None or not is_controlled_by(child, service):
+        return {}
+    return child.get("status") or {}
 
 
-def _of_child(service: Manifest, child: Manifest, type: str) -> StatusCondition:
+def _of_child(service: Manifest, child: Manifest | None, type: str) -> StatusCondition:
+    if child is None:
+        return StatusCondition(type, "Unknown")
     kind, name = child["kind"], child["metadata"]["name"]
     if not is_controlled_by(child, service):
         return StatusCondition(

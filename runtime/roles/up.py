@@ -319,7 +319,7 @@ class Platform:
                     if ready is not None and ready.status == "False":
                         raise InvalidFunction(ready.message or ready.reason)
         except TimeoutError as error:
-            said = "nothing is known of it yet" if ready is None else ready.message or ready.reason
+            said = "nothing is known of it yet" if ready is None else ready.message or f"Ready is {ready.status}"
             hint = f"waited {timeout:g} s; what holds it up: {said}"
             raise Unavailable("it was not ready in time", where=str(key), hint=hint) from error
         raise NotFound(f"{key} does not exist", where=str(key))

@@ -62,7 +62,7 @@ def test_both_time_limits_must_have_passed_and_without_any_nothing_is_stale() ->
 
 def test_what_is_referred_to_or_was_never_or_is_to_be_kept_stays() -> None:
     kept = revision("kept", created=100 * HOUR)
-    kept["metadata"]["annotations"][NO_GC_ANNOTATION] = "true"
+    kept["metadata"]["annotations"][NO_GC_ANNOTATION] = "True"
     others = [revision(state, created=100 * HOUR, state=state) for state in ("active", "pending")]
     assert removed([kept, *others], min_non_active=0, max_non_active=0) == []
 

@@ -169,6 +169,7 @@ def test_a_revision_that_fails_and_one_that_is_deleted_are_told_of() -> None:
         await world.apply(service())
         await asyncio.sleep(0.1)
         assert await condition(world, ROUTE, "hello") == ("Unknown", "RevisionMissing")
+        assert await condition(world, ROUTE, "hello", "IngressReady") == ("Unknown", ""), "there is none to be"
         launcher.templates[0].load()
         await asyncio.sleep(1)
         await world.apply(sharing("d2", {"latestRevision": True, "percent": 100}))
@@ -231,7 +232,10 @@ def test_what_somebody_else_has_is_left_alone_and_told_of() -> None:
         before = await world.find(CONFIGURATION, "hello")
         await applied(world, service(digest="d2"))
         assert await world.ready() == ("False", "NotOwned")
+        assert await condition(world, SERVICE, "hello", "RoutesReady") == ("Unknown", "")
         assert await world.find(CONFIGURATION, "hello") == before
+        status = (await world.find(SERVICE, "hello"))["status"]
+        assert "latestReadyRevisionName" not in status, "what another has is not the service's"
 
     scenario(body)
 

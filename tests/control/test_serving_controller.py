@@ -13,9 +13,8 @@ from upwell.runtime.control.config import ConfigLayers, PlatformConfig, platform
 from upwell.runtime.control.configmaps import ConfigMapFollower
 from upwell.runtime.control.domains import Domain, Domains
 from upwell.runtime.control.follow import Follower
-from upwell.runtime.control.kingress import IngressSettings
+from upwell.runtime.control.kingress import LAST_APPLIED_ANNOTATION, IngressSettings
 from upwell.runtime.control.planning import ServingSettings
-from upwell.runtime.control.service import LAST_APPLIED_ANNOTATION
 from upwell.runtime.control.serving import ServingController
 from upwell.runtime.testing.clock import FakeClock
 from upwell.runtime.testing.launcher import FakeLauncher

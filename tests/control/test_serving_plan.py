@@ -161,7 +161,7 @@ def test_a_new_service_gets_its_first_revision_and_a_deployment_and_waits_for_it
     assert [m["metadata"]["name"] for m in world.of("Revision")] == ["hello-00001"]
     assert [m["metadata"]["name"] for m in world.of("Deployment")] == ["hello-00001-deployment"]
     assert world.of("Ingress") == []
-    assert world.ready()[:2] == ("Unknown", "Deploying")
+    assert world.ready()[:2] == ("Unknown", "RevisionMissing")
     assert world.service["status"]["latestCreatedRevisionName"] == "hello-00001"
 
 
@@ -198,9 +198,9 @@ def test_a_function_that_cannot_be_loaded_is_told_of_with_its_reason() -> None:
     assert world.of("Ingress") == []
 
 
-def changed(world: World) -> None:
+def changed(world: World, seconds: int = 60) -> None:
     world.service["spec"] = service()["spec"]
-    world.service["spec"]["template"]["spec"]["timeoutSeconds"] = 60
+    world.service["spec"]["template"]["spec"]["timeoutSeconds"] = seconds
     world.service["metadata"]["generation"] += 1
 
 
@@ -221,6 +221,30 @@ def test_a_changed_template_makes_the_next_revision_and_traffic_moves_when_it_is
     world.settle()
     assert set(world.split()) == {"hello-00002"}
     assert world.ready()[0] == "True"
+
+
+def test_an_older_revision_that_becomes_ready_takes_over_while_a_newer_one_fails() -> None:
+    world = World(service())
+    for number in (1, 2, 3):
+        changed(world, seconds=60 + number)
+        world.settle()
+        if number == 1:
+            world.report("hello-00001-deployment", "True")
+            world.settle()
+    world.report("hello-00003-deployment", "False", "ImportFailed", "SyntaxError")
+    world.settle()
+    assert set(world.split()) == {"hello-00001"}
+    world.report("hello-00002-deployment", "True")
+    world.settle()
+    assert set(world.split()) == {"hello-00002"}
+    assert world.service["status"]["latestReadyRevisionName"] == "hello-00002"
+    assert world.ready()[:2] == ("False", "RevisionFailed")
+    world.report("hello-00002-deployment", "False", "ImportFailed", "SyntaxError")
+    world.settle()
+    assert set(world.split()) == {"hello-00002"}, "none older takes its place while it exists"
+    world.delete("Revision", "hello-00002")
+    world.settle()
+    assert set(world.split()) == {"hello-00001"}, "the newest that is ready does when it is gone"
 
 
 def test_an_annotation_of_the_template_makes_a_revision_too() -> None:
@@ -298,8 +322,29 @@ def test_a_given_name_that_another_object_has_is_a_condition_and_nothing_is_writ
     assert world.of("Deployment") == []
     del world.objects["Revision", "hello-blue"]
     world.settle()
-    assert world.ready()[:2] == ("Unknown", "Deploying")
+    assert world.ready()[:2] == ("Unknown", "RevisionMissing")
     assert [m["metadata"]["name"] for m in world.of("Deployment")] == ["hello-blue-deployment"]
+
+
+def test_traffic_does_not_follow_a_given_name_to_what_was_made_from_another_template() -> None:
+    world = World(service(revision="hello-blue"))
+    world.settle()
+    world.report("hello-blue-deployment", "True")
+    world.settle()
+    for name in ("hello-green", "hello-blue"):
+        spec = world.service["spec"] = service(revision=name)["spec"]
+        spec["template"]["spec"]["timeoutSeconds"] = 60
+        spec["traffic"] = [{"revisionName": name, "percent": 100}]
+        world.service["metadata"]["generation"] += 1
+        world.settle()
+        if name == "hello-green":
+            world.report("hello-green-deployment", "True")
+            world.settle()
+            assert set(world.split()) == {"hello-green"}
+    assert world.ready()[:2] == ("False", "RevisionNameTaken")
+    assert set(world.split()) == {"hello-green"}
+    status = world.service["status"]
+    assert status["latestCreatedRevisionName"] == status["latestReadyRevisionName"] == "hello-green"
 
 
 def test_a_given_name_may_not_be_used_for_another_template() -> None:
@@ -387,7 +432,7 @@ def test_a_source_that_comes_later_repairs_the_revision_that_lacked_it(revision:
     world.settle()
     mapped(world, revision)
     world.settle(programmed=False)
-    assert world.ready()[:2] == ("Unknown", "Deploying"), "what was said before is of no source"
+    assert world.ready()[:2] == ("Unknown", "RevisionMissing"), "what was said before is of no source"
     name = revision or "hello-00001"
     assert [m["metadata"]["name"] for m in world.of("Revision")] == [name]
     world.report(f"{name}-deployment", "True")
@@ -409,7 +454,7 @@ def test_where_images_are_pulled_no_source_is_needed() -> None:
     world = World(service(mapped=False), dataclasses.replace(SETTINGS, pulls_images=True))
     world.settle()
     assert [m["metadata"]["name"] for m in world.of("Deployment")] == ["hello-00001-deployment"]
-    assert world.ready()[:2] == ("Unknown", "Deploying")
+    assert world.ready()[:2] == ("Unknown", "RevisionMissing")
 
 
 # Replicas

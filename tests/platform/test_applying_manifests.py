@@ -210,7 +210,7 @@ def test_waiting_for_what_is_not_there_or_not_in_time_says_so(tmp_path: Path) ->
                 await on.wait_ready(KEY, 0.5)
             assert raised.value.exit_code == 1
             assert "waited 0.5 s" in raised.value.hint
-            assert "Deploying" in raised.value.hint
+            assert "waiting for a Revision to become ready" in raised.value.hint
             gone = asyncio.create_task(on.wait_ready(KEY, READY_SECONDS))
             await asyncio.sleep(0)
             await on.delete(KEY)
