@@ -6,13 +6,15 @@ what they run, over whatever store.
 Routes are programmed first when everything that was there is known, then at once for a change that comes alone and
 for many together when they come in a row; what did not change costs nothing but its place in a map. An Ingress
 whose routes the gateway uses is told so in its status, with the generation; a Service is Ready only then, and so
-Ready means that the gateway answers.
+Ready means that the gateway answers. One that cannot be read, as another version may have stored it, says so in
+its status, and the gateway keeps what it had of it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
@@ -21,7 +23,7 @@ from upwell.runtime.clock import Clock
 from upwell.runtime.cluster.interface import Manifest, ObjectChange, ObjectKey, ObjectStore
 from upwell.runtime.cluster.kinds import INGRESS, REVISION
 from upwell.runtime.control.conditions import READY, holds_for_generation
-from upwell.runtime.control.ingress import programmed_status, virtual_hosts
+from upwell.runtime.control.ingress import programmed_status, unreadable_status, virtual_hosts
 from upwell.runtime.gateway.activator import RevisionLimits
 from upwell.runtime.gateway.routes import RouteTable, VirtualHost
 from upwell.runtime.workqueue import Controller
@@ -30,6 +32,8 @@ PROGRAM_INTERVAL_SECONDS: Final = 0.01
 """At the least between two times that routes are replaced."""
 PROGRAM_SHARE: Final = 0.1
 """Of the event loop's time for replacing routes while they keep changing; the rest is for requests."""
+
+_log = logging.getLogger("upwell.control.routes")
 
 
 class ProgrammedGateway(Protocol):
@@ -64,6 +68,8 @@ class _Ingress(NamedTuple):
     uid: str
     generation: int
     vhosts: Sequence[VirtualHost]
+    fault: str = ""
+    """Why these are not what the object says, where they are not."""
 
 
 class Follower:
@@ -138,9 +144,12 @@ class Follower:
             self._autoscaler.remove_revision(revision)
         else:
             self._revisions.add(key)
-            self._autoscaler.set_revision(revision, manifest)
-            limits = _limits(manifest, self._burst_threshold(manifest))
-            self._gateway.set_revision(revision, limits, manifest["metadata"].get("labels") or {})
+            try:
+                self._autoscaler.set_revision(revision, manifest)
+                limits = _limits(manifest, self._burst_threshold(manifest))
+                self._gateway.set_revision(revision, limits, manifest["metadata"].get("labels") or {})
+            except Exception:  # whatever was stored: the others go on
+                _log.exception("a Revision cannot be followed", extra={"revision": revision})
 
     def _ingress_changed(self, key: ObjectKey, manifest: Manifest | None) -> None:
         if manifest is None:
@@ -150,10 +159,22 @@ class Follower:
             known = self._ingresses.get(key)
             if known is not None and known[:2] == (uid, generation):
                 return
-            self._ingresses[key] = _Ingress(uid, generation, virtual_hosts(manifest, self._loopback_domains))
+            self._ingresses[key] = self._read(key, manifest, known)
         self._changed.add(key)
         if self._is_synced:
             self._to_program.set()
+
+    def _read(self, key: ObjectKey, manifest: Manifest, known: _Ingress | None) -> _Ingress:
+        uid, generation = manifest["metadata"]["uid"], manifest["metadata"]["generation"]
+        try:
+            vhosts = virtual_hosts(manifest, self._loopback_domains)
+            RouteTable(vhosts)  # whatever hosts it names must be ones that a table takes
+        except Exception as error:  # whatever was stored: the others go on
+            fault = f"cannot be read: {type(error).__name__}: {error}"
+            _log.warning("an Ingress cannot be read", extra={"ingress": _name(key), "error": fault})
+            before = known.vhosts if known is not None and known.uid == uid else ()
+            return _Ingress(uid, generation, before, fault)
+        return _Ingress(uid, generation, vhosts)
 
     async def _program(self) -> None:
         loop = asyncio.get_running_loop()
@@ -181,8 +202,13 @@ class Follower:
         manifest = await self._objects.get(key)
         if manifest is None or manifest["metadata"]["uid"] != programmed.uid:
             return
-        current = programmed.generation == manifest["metadata"]["generation"]
-        if current and not holds_for_generation(manifest, READY):
+        if programmed.generation != manifest["metadata"]["generation"]:
+            return
+        if programmed.fault:
+            status = unreadable_status(manifest, programmed.generation, programmed.fault, self._clock.now())
+            if status != manifest.get("status"):
+                await self._objects.update_status(manifest | {"status": status})
+        elif not holds_for_generation(manifest, READY):
             status = programmed_status(manifest, programmed.generation, self._clock.now())
             await self._objects.update_status(manifest | {"status": status})
 

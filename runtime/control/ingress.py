@@ -10,12 +10,10 @@ from typing import Any, Final
 
 from upwell.runtime.cluster.interface import Manifest
 from upwell.runtime.control.conditions import READY, StatusCondition, merge
+from upwell.runtime.control.kingress import ROUTE_LABEL, TAG_HEADER
 from upwell.runtime.gateway.routes import PathRule, RouteTarget, VirtualHost
 from upwell.runtime.http.messages import Headers
 
-ROUTE_LABEL: Final = "serving.knative.dev/route"
-ROUTE_NAMESPACE_LABEL: Final = "serving.knative.dev/routeNamespace"
-TAG_HEADER: Final = "Knative-Serving-Tag"
 CLUSTER_LOCAL: Final = "ClusterLocal"
 
 
@@ -28,6 +26,15 @@ def routed_revisions(ingress: Manifest) -> list[str]:
 def programmed_status(ingress: Manifest, generation: int, now: float) -> dict[str, Any]:
     """The status of an Ingress whose `generation` the gateway answers with."""
     conditions = [StatusCondition(type, "True") for type in ("LoadBalancerReady", "NetworkConfigured", READY)]
+    return {"observedGeneration": generation, "conditions": merge(ingress, conditions, now)}
+
+
+def unreadable_status(ingress: Manifest, generation: int, fault: str, now: float) -> dict[str, Any]:
+    """The status of an Ingress whose `generation` holds what cannot be read."""
+    conditions = [
+        StatusCondition(type, "False", "Invalid", fault)
+        for type in ("LoadBalancerReady", "NetworkConfigured", READY)
+    ]
     return {"observedGeneration": generation, "conditions": merge(ingress, conditions, now)}
 
 
@@ -50,9 +57,10 @@ def virtual_hosts(manifest: Manifest, loopback_domains: Sequence[str] = ()) -> t
         if hosts is None:
             grouped.append((*key, hosts := []))
         hosts.extend((*(rule.get("hosts") or ()), *beside.get(index, ())))
-    name = f"{labels.get(ROUTE_NAMESPACE_LABEL) or namespace}/{route}"
+    # Labels are whatever the author wrote: that of another's route would make these hosts pass for its.
+    name, since = f"{namespace}/{metadata['name']}", str(metadata.get("creationTimestamp") or "")
     return tuple(
-        VirtualHost(name, tuple(hosts), rules, tag, is_private=private, redirects=redirected and not private)
+        VirtualHost(name, tuple(hosts), rules, tag, private, redirected and not private, since)
         for tag, private, rules, hosts in grouped
     )
 

@@ -9,14 +9,17 @@ one before: the work is that of the hosts that changed, and two copies of maps.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from typing import Self
 
 from upwell.runtime.http.messages import Headers, RequestHead
 
 ROOT = b"/"
+_SERVICE_SUFFIX = re.compile(rb"\.svc(\.cluster\.local)?$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ class VirtualHost:
     for as long as its Ingress is the same."""
 
     name: str
-    """`namespace/name` of the Route behind it, or of the Ingress where there is none."""
+    """`namespace/name` of the Ingress behind it, which is that of its Route where there is one."""
     hosts: tuple[str, ...]
     rules: tuple[PathRule, ...]
     tag: str = ""
@@ -77,6 +80,8 @@ class VirtualHost:
     """Whether only callers inside may know of it."""
     redirects: bool = False
     """Whether a request in plain HTTP is sent to https."""
+    since: str = ""
+    """When its Ingress was created, in RFC 3339 and UTC."""
     only: PathRule | None = field(init=False)
     """The rule, where there is one that fits every request and no other."""
     keeps_tag: bool = field(init=False)
@@ -97,7 +102,9 @@ class VirtualHost:
 
 
 class RouteTable:
-    """All virtual hosts by host. Of two that claim a host, the first by name has it, then the first given.
+    """All virtual hosts by host. Of those that claim a host, one of the namespace whose service it names inside
+    the cluster has it, then the oldest: no one takes what another has. Of the same age it is the first by name,
+    then the first given.
 
     `fallback_hosts` lead to the only Ingress, as long as there is but one and it answers outside.
     """
@@ -165,7 +172,7 @@ class RouteTable:
         known = self._by_host.setdefault(host, vhost)
         if known is not vhost:
             claims = self._contested.get(host, (known,))
-            self._settle(host, tuple(sorted((*claims, vhost), key=lambda each: each.name)))
+            self._settle(host, tuple(sorted((*claims, vhost), key=partial(_claim, host))))
 
     def _release(self, host: bytes, vhost: VirtualHost) -> None:
         claims = self._contested.get(host)
@@ -180,6 +187,12 @@ class RouteTable:
             self._contested[host] = claims
         else:
             self._contested.pop(host, None)
+
+
+def _claim(host: bytes, vhost: VirtualHost) -> tuple[bool, str, str]:
+    """The smaller, the better a virtual host's claim to a host."""
+    namespace = vhost.name.partition("/")[0].encode()
+    return _SERVICE_SUFFIX.sub(b"", host).partition(b".")[2] != namespace, vhost.since, vhost.name
 
 
 def _key(host: str) -> bytes:
