@@ -80,6 +80,7 @@ def plan_route(
     if resolution.traffic and not is_taken:
         wanted = route_ingress(route, resolution.traffic, settings.ingress, stepped.rollout)
         writes = _ingress_writes(own, wanted)
+    ready: StatusCondition | None = None
     if is_taken:
         message = f"There is an existing Ingress {route['metadata']['name']!r} that we do not own."
         ready = StatusCondition(INGRESS_READY, "False", "NotOwned", message)
@@ -88,8 +89,6 @@ def plan_route(
         ready = StatusCondition(INGRESS_READY, "Unknown", "RolloutInProgress", message)
     elif resolution.traffic or own is not None:
         ready = _ingress_ready(own)
-    else:
-        ready = StatusCondition(INGRESS_READY, "Unknown")
     again = None if stepped.next_step_at is None else max(0.0, stepped.next_step_at / NANOSECONDS - now)
     return PlannedRoute(writes, _status(route, resolution, stepped.rollout, ready, settings, now), again)
 
@@ -138,26 +137,30 @@ def _status(
     route: Manifest,
     resolution: Resolution,
     rollout: Rollout,
-    ingress_ready: StatusCondition,
+    ingress_ready: StatusCondition | None,
     settings: RouteSettings,
     now: float,
 ) -> dict[str, Any]:
-    hosts = host_names(route, "", settings.ingress)
-    inside = f"http://{hosts.local[-1]}"
+    """`ingress_ready` is None until traffic was assigned once: as in Knative nothing further is said till then."""
+    parts = [resolution.condition, ingress_ready or StatusCondition(INGRESS_READY, "Unknown")]
+    certificate = StatusCondition("CertificateProvisioned", "Unknown")
+    address: dict[str, Any] = {}
+    if ingress_ready is not None:
+        certificate = StatusCondition(
+            certificate.type, "True", "TLSNotEnabled", "external-domain-tls is not enabled"
+        )
+        hosts = host_names(route, "", settings.ingress)
+        address = {"address": {"url": f"http://{hosts.local[-1]}"}}
     told = (route.get("status") or {}).get("traffic")
     if resolution.traffic:
         tags = {each.tag for each in resolution.traffic if each.tag}
         urls = {tag: _url(route, tag, settings) for tag in tags}
         told = traffic_status(resolution.traffic, rollout, urls)
-    parts = [resolution.condition, ingress_ready]
-    certificate = StatusCondition(
-        "CertificateProvisioned", "True", "TLSNotEnabled", "external-domain-tls is not enabled"
-    )
     return {
         "observedGeneration": route["metadata"]["generation"],
         "conditions": merge(route, [*parts, certificate, summary(parts)], now),
         "url": _url(route, "", settings),
-        "address": {"url": inside},
+        **address,
         **({"traffic": told} if told else {}),
     }
 

@@ -170,6 +170,7 @@ def test_a_revision_that_fails_and_one_that_is_deleted_are_told_of() -> None:
         await asyncio.sleep(0.1)
         assert await condition(world, ROUTE, "hello") == ("Unknown", "RevisionMissing")
         assert await condition(world, ROUTE, "hello", "IngressReady") == ("Unknown", ""), "there is none to be"
+        assert "address" not in (await world.find(ROUTE, "hello"))["status"]
         launcher.templates[0].load()
         await asyncio.sleep(1)
         await world.apply(sharing("d2", {"latestRevision": True, "percent": 100}))
