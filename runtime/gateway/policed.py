@@ -205,10 +205,11 @@ class PolicedCall(Call):
                     return
             headers[:] = plan.response_headers(headers)
         self._tell_observers(status)
-        balancing = self.entry.chain.balancing
-        cookie = balancing.set_cookie(self.policy_request) if balancing is not None else None
-        if cookie is not None:
-            headers.append(cookie)
+        balancing = self._at_revision.balancing
+        if balancing is not None and balancing.gives_cookies:
+            cookie = balancing.set_cookie(self.policy_request)
+            if cookie is not None:
+                headers.append(cookie)
         super().response_head(status, headers)
 
     def completed(self, outcome: Outcome) -> None:
@@ -323,19 +324,26 @@ class PolicedCall(Call):
             return
         self._told = True
         now = self.gateway.clock.monotonic()
-        for observer in chain(self._at_route.observers, self._at_revision.observers):
-            observer.answered(self.policy_request, status, self._spent, now)
+        request, seconds = self.policy_request, self._spent
+        for observer in self._at_route.observers:
+            observer.answered(request, status, seconds, now)
+        for observer in self._at_revision.observers:
+            observer.answered(request, status, seconds, now)
 
-    def _finish(self, status: int, reason: str) -> None:
+    def _cancel_timers(self) -> None:
         for timer in (self._route_timer, self._try_timer):
             if timer is not None:
                 timer.cancel()
         self._route_timer = self._try_timer = None
-        if self.dispatched_at and status != CLIENT_CLOSED and reason != BAD_REQUEST:
+
+    def _finish(self, status: int, reason: str) -> None:
+        plan = self.policy_request.plan
+        if plan is not None:
+            self._cancel_timers()
+        if not self._told and self.dispatched_at and status != CLIENT_CLOSED and reason != BAD_REQUEST:
             self._tell_observers(status)
         if self._retries:
             self.entry.activator.retrying.pop(self, None)
         super()._finish(status, reason)
-        plan = self.policy_request.plan
         if plan is not None and plan.mirrors and self.dispatched_at:
             self.gateway.policing.mirroring.copy(self, plan.mirrors)

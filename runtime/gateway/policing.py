@@ -207,8 +207,12 @@ class Policing:
                 gateway.refuse(exchange, 503, "no_destination", f"no route or revision is named {host}\n")
                 return
         else:
-            rule = vhost.find(exchange.request)
-            target = rule.pick(random.random() * 100) if rule is not None else None
+            rule = vhost.only or vhost.find(exchange.request)
+            targets = rule.targets if rule is not None else ()
+            if rule is None or len(targets) != 1:
+                target = rule.pick(random.random() * 100) if rule is not None else None
+            else:
+                target = targets[0]
         entry = gateway.revisions.get(target.revision) if target is not None else None
         if rule is None or target is None or entry is None:
             gateway.refuse_unrouted(exchange, vhost, rule)

@@ -234,6 +234,11 @@ class Balancing:
             self._renew(hosts)
         return self._spread
 
+    @property
+    def gives_cookies(self) -> bool:
+        """Whether requests that bring no cookie are given one."""
+        return self._hashing is not None
+
     def set_cookie(self, request: PolicyRequest) -> tuple[bytes, bytes] | None:
         """The field to add to the answer of a request that brought no cookie, where the rule gives it one."""
         return None if self._hashing is None else self._hashing.set_cookie(request)
