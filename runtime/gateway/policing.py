@@ -60,6 +60,8 @@ class Policing:
         self._acting: dict[VirtualHost, Acting] = {}
         self._known: set[VirtualHost] = set()
         self._targeting: dict[str, set[VirtualHost]] = {}
+        self._leads_to: dict[str, PathRule | VirtualHost | None] = {}
+        """What the destinations of rules mean, by host, until routes or revisions change."""
 
     def __repr__(self) -> str:
         return f"<Policing {self._policies!r}, acting on {len(self._acting)} virtual hosts>"
@@ -94,6 +96,7 @@ class Policing:
     def routes_changed(self) -> None:
         """The gateway has other routes now."""
         self.resolved.set()
+        self._leads_to.clear()
         if not len(self._policies):
             return
         vhosts = set(self._gateway.routes.vhosts)
@@ -115,6 +118,7 @@ class Policing:
 
     def revision_changed(self, revision: str, entry: RevisionEntry) -> None:
         """A revision is new, or its labels changed."""
+        self._leads_to.clear()
         if not len(self._policies):
             return
         self._set_chain(revision, entry)
@@ -125,6 +129,7 @@ class Policing:
 
     def revision_removed(self, revision: str) -> None:
         """A revision is gone."""
+        self._leads_to.clear()
         self._policies.forget(f"revision {revision}")
         self.resolved.set()
 
@@ -227,20 +232,26 @@ class Policing:
         self, host: str, subset: str | None, exchange: Exchange
     ) -> tuple[PathRule | None, RouteTarget | None]:
         """Where a route's destination leads: to a revision by its service, or by the rules of another route."""
-        gateway = self._gateway
-        name, _, namespace = host.partition(".")
-        for revision in (f"{namespace}/{name}", f"{namespace}/{name.removesuffix(PRIVATE)}"):
-            if revision in gateway.revisions:
-                target = RouteTarget(revision, 100, _told(namespace, revision))
-                return PathRule(b"/", (), (target,)), target
-        vhost = gateway.routes.find(host.encode("latin-1", "replace"))
-        rule = vhost.find(exchange.request) if vhost is not None else None
+        if host not in self._leads_to:
+            self._leads_to[host] = self._place_of(host)
+        place = self._leads_to[host]
+        if isinstance(place, PathRule):
+            return place, place.targets[0]
+        rule = place.find(exchange.request) if place is not None else None
         if rule is None:
             return None, None
         if subset is not None:
             rule = self._in_subset(rule, host, subset)
         total = sum(target.percent for target in rule.targets)
         return rule, rule.pick(random.random() * total) if total else None
+
+    def _place_of(self, host: str) -> PathRule | VirtualHost | None:
+        gateway = self._gateway
+        name, _, namespace = host.partition(".")
+        for revision in (f"{namespace}/{name}", f"{namespace}/{name.removesuffix(PRIVATE)}"):
+            if revision in gateway.revisions:
+                return PathRule(b"/", (), (RouteTarget(revision, 100, _told(namespace, revision)),))
+        return gateway.routes.find(host.encode("latin-1", "replace"))
 
     def _in_subset(self, rule: PathRule, host: str, subset: str) -> PathRule:
         """The rule for those of its revisions that a DestinationRule's subset names."""
