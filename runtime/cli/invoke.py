@@ -1,31 +1,23 @@
-"""`upwell invoke`: one request to a service, through the gateway as any client's would go.
-
-The gateway is dialled by its address and told the service's host, since names below localhost resolve in browsers
-and curl but not everywhere.
-"""
+"""`upwell invoke`: one request to a service, through the gateway as any client's would go."""
 
 from __future__ import annotations
 
 import errno
 import http.client
-import json
-import os
-import re
 import sys
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, NamedTuple
-from urllib.parse import quote, urlsplit
 
 import click
 
-from upwell.functions.errors import InvalidInput, InvalidSettings, Unavailable
+from upwell.functions.errors import InvalidSettings, Unavailable
 from upwell.runtime.api.client import Client
 from upwell.runtime.cli.named import DEFAULT_NAMESPACE, service_name
 from upwell.runtime.cli.options import complete_name, duration, namespace_option, pairs, with_client_beside_data
-from upwell.runtime.cluster.kinds import SERVICE
+from upwell.runtime.cli.sending import gateway_address, read_body, service_host
+from upwell.runtime.load.parts import check_method, content_type, encode_target, event_fields, read_field
 
 EXAMPLES = """
 \b
@@ -39,9 +31,6 @@ Examples:
 Exit codes: 0 the answer is below 400; 1 it is not, or there was none; 2 the input is wrong.
 """
 PIECE: Final = 64 * 1024
-_LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-_UNQUOTED: Final = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"%')
-_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 @click.command(epilog=EXAMPLES)
@@ -64,7 +53,7 @@ def invoke(client: Client, name: str, namespace: str | None, timeout: float, ver
     if timeout <= 0:
         raise InvalidSettings("nothing can come in no time", where="--timeout")
     request = _request(_Given(**given))
-    host = _host(client, namespace or DEFAULT_NAMESPACE, service_name(name))
+    host = service_host(client, namespace or DEFAULT_NAMESPACE, service_name(name))
     connection = _dial(client, timeout)
     try:
         sent = [("Host", host), *request.headers]
@@ -108,8 +97,8 @@ class _Request(NamedTuple):
 
 
 def _request(given: _Given) -> _Request:
-    body = None if given.body is None else _read_body(given.body)
-    headers = [_header(each) for each in given.headers]
+    body = None if given.body is None else read_body(given.body)
+    headers = [read_field(each, "--header") for each in given.headers]
     if given.event is not None:
         headers = [*_event_headers(given.event, given), *headers]
     elif given.subject or given.identity or given.extensions:
@@ -117,49 +106,17 @@ def _request(given: _Given) -> _Request:
         raise InvalidSettings("there is no event to say this of", where=where, hint="Give --event.")
     named = {name.lower() for name, _ in headers}
     if body is not None and "content-type" not in named:
-        headers.append(("Content-Type", _content_type(body)))
+        headers.append(("Content-Type", content_type(body)))
     if body is not None and "content-length" not in named:
         headers.append(("Content-Length", str(len(body))))
     method = given.method or ("GET" if body is None and given.event is None else "POST")
-    if not _HEADER_NAME.fullmatch(method):
-        raise InvalidSettings(f"{method!r} is no method", where="--method")
+    check_method(method)
     path = given.path if given.path.startswith("/") else f"/{given.path}"
-    return _Request(method, quote(os.fsencode(path), safe="%/:?#[]@!$&'()*+,;=~"), headers, body)
-
-
-def _read_body(given: str) -> bytes:
-    try:
-        if given == "-":
-            return sys.stdin.buffer.read()
-        return Path(given[1:]).read_bytes() if given.startswith("@") else os.fsencode(given)
-    except OSError as error:
-        raise InvalidInput(f"cannot be read: {error.strerror}", where=f"--data {given}") from error
-
-
-def _content_type(body: bytes) -> str:
-    try:
-        text = body.decode()
-        json.loads(text)
-    except UnicodeDecodeError:
-        return "application/octet-stream"
-    except (ValueError, RecursionError):
-        return "text/plain; charset=utf-8"
-    return "application/json"
-
-
-def _header(given: str) -> tuple[str, str]:
-    name, colon, value = given.partition(":")
-    if not colon or not _HEADER_NAME.fullmatch(name) or not _is_header_value(value):
-        raise InvalidSettings(f"{given!r} is no NAME:VALUE", where="--header")
-    return name, value.strip()
-
-
-def _is_header_value(value: str) -> bool:
-    return value.isascii() and (value.isprintable() or not value.strip("\t ").strip())
+    return _Request(method, encode_target(path), headers, body)
 
 
 def _event_headers(kind: str, given: _Given) -> list[tuple[str, str]]:
-    """A CloudEvent's attributes in binary mode; what a header cannot carry is percent-encoded, as there."""
+    """A CloudEvent's attributes in binary mode."""
     attributes = {
         "specversion": "1.0",
         "id": given.identity or str(uuid.uuid4()),
@@ -168,38 +125,17 @@ def _event_headers(kind: str, given: _Given) -> list[tuple[str, str]]:
         **({"subject": given.subject} if given.subject else {}),
         **pairs(given.extensions, "--extension"),
     }
-    for name, value in attributes.items():
-        if not re.fullmatch("[a-z0-9]+", name):
-            raise InvalidSettings(f"{name!r} cannot name an attribute: a-z and 0-9", where="--extension")
-        if not value or not _is_text(value):
-            raise InvalidSettings(f"{value!r} cannot be the {name} of an event", where="--event")
-    return [(f"ce-{name}", quote(value, safe=_UNQUOTED)) for name, value in attributes.items()]
-
-
-def _is_text(value: str) -> bool:
-    """Whether it is; an argument that was no UTF-8 holds halves of surrogate pairs."""
-    return not any("\ud800" <= character <= "\udfff" for character in value)
-
-
-def _host(client: Client, namespace: str, name: str) -> str:
-    manifest = client.get(SERVICE, namespace, name)
-    url = manifest.get("status", {}).get("url")
-    if not url:
-        hint = f"See upwell describe ksvc {name}."
-        raise Unavailable("it has no URL yet", where=f"service {namespace}/{name}", hint=hint)
-    return str(urlsplit(url).netloc)
+    return event_fields(attributes)
 
 
 def _dial(client: Client, timeout: float) -> http.client.HTTPConnection:
     """A connection to the gateway, at an address of this machine."""
-    info = client.platform()
-    hosts = sorted((_LOOPBACK.get(each, each) for each in info.hosts), key=lambda each: each != "127.0.0.1")
-    connection = http.client.HTTPConnection(hosts[0], info.port, timeout=timeout)
+    host, port = gateway_address(client)
+    connection = http.client.HTTPConnection(host, port, timeout=timeout)
     try:
         connection.connect()
     except OSError as error:
-        where = f"{hosts[0]}:{info.port}"
-        raise Unavailable("the gateway takes no connection", where=where) from error
+        raise Unavailable("the gateway takes no connection", where=f"{host}:{port}") from error
     return connection
 
 

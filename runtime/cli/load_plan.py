@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import ssl
-import sys
 import uuid
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-from upwell.functions.errors import InvalidInput, InvalidSettings, Unavailable
+from upwell.functions.errors import InvalidInput, InvalidSettings
 from upwell.runtime.api.client import Client
 from upwell.runtime.cli.named import DEFAULT_NAMESPACE, service_name
 from upwell.runtime.cli.options import pairs
-from upwell.runtime.cluster.kinds import SERVICE
+from upwell.runtime.cli.sending import gateway_address, read_body, service_host
 from upwell.runtime.load.dial import Place
+from upwell.runtime.load.parts import Field, read_field
 from upwell.runtime.load.plan import EVERYTHING, Load, LoadClass, read_class
-from upwell.runtime.load.requests import Event, EventMode, Field, Outline, read_field
+from upwell.runtime.load.requests import Event, EventMode, Outline
 
 DEFAULT_RATE: Final = 8.0
 """As fortio has it."""
 DEFAULT_SECONDS: Final = 5.0
 OPEN_CONNECTIONS: Final = 1000
 CLOSED_CONNECTIONS: Final = 4
-_LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 _PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -121,13 +119,7 @@ def _tls(given: Given) -> ssl.SSLContext:
 def _service(client: Client, given: Given) -> tuple[str, Place]:
     """Its host, and the place of the gateway at an address of this machine."""
     namespace, name = given.namespace or DEFAULT_NAMESPACE, service_name(given.target)
-    url = client.get(SERVICE, namespace, name).get("status", {}).get("url")
-    if not url:
-        hint = f"See upwell describe ksvc {name}."
-        raise Unavailable("it has no URL yet", where=f"service {namespace}/{name}", hint=hint)
-    info = client.platform()
-    hosts = sorted((_LOOPBACK.get(each, each) for each in info.hosts), key=lambda each: each != "127.0.0.1")
-    return str(urlsplit(url).netloc), Place(hosts[0], info.port)
+    return service_host(client, namespace, name), Place(*gateway_address(client))
 
 
 # What is sent
@@ -136,7 +128,7 @@ def _service(client: Client, given: Given) -> tuple[str, Place]:
 def _classes(given: Given, host: str, target: str) -> tuple[LoadClass, ...]:
     """As given, or one of everything. Raises InvalidSettings."""
     fields = tuple(read_field(each, "--header") for each in given.headers)
-    body = None if given.body is None else _read_body(given.body)
+    body = None if given.body is None else read_body(given.body)
     event = _event(given)
     outline = Outline(
         method=given.method or ("GET" if body is None and event is None else "POST"),
@@ -175,12 +167,3 @@ def _event(given: Given) -> Event | None:
     prefix = f"load-{uuid.uuid4().hex[:8]}-" if given.id_prefix is None else given.id_prefix
     attributes = pairs(given.extensions, "--extension")
     return Event(given.event, given.source, prefix, attributes, EventMode(given.event_mode))
-
-
-def _read_body(given: str) -> bytes:
-    try:
-        if given == "-":
-            return sys.stdin.buffer.read()
-        return Path(given[1:]).read_bytes() if given.startswith("@") else given.encode(errors="surrogateescape")
-    except OSError as error:
-        raise InvalidInput(f"cannot be read: {error.strerror}", where=f"--data {given}") from error

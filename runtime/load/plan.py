@@ -8,7 +8,8 @@ from typing import Final
 
 from upwell.functions.errors import InvalidSettings
 from upwell.runtime.load.dial import Place
-from upwell.runtime.load.requests import Field, Outline, read_field
+from upwell.runtime.load.parts import Field, read_field
+from upwell.runtime.load.requests import Outline
 
 EVERYTHING: Final = "all"
 """The class of a run without classes, and the name of all of them together."""

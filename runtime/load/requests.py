@@ -7,22 +7,22 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
-from urllib.parse import quote
 
 from upwell.functions.errors import InvalidSettings
-
-Field = tuple[str, str]
+from upwell.runtime.load.parts import (
+    Field,
+    check_method,
+    content_type,
+    encode_attribute,
+    encode_target,
+    event_fields,
+)
 
 STRUCTURED: Final = "application/cloudevents+json"
-_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_ATTRIBUTE: Final = re.compile("[a-z0-9]+")
-_TARGET_SAFE: Final = "%/:?#[]@!$&'()*+,;=~"
-_EVENT_SAFE: Final = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"%')
 
 
 class EventMode(StrEnum):
@@ -66,16 +66,15 @@ class Requests:
     """
 
     def __init__(self, outline: Outline) -> None:
-        if not _TOKEN.fullmatch(outline.method):
-            raise InvalidSettings(f"{outline.method!r} is no method", where="--method")
+        check_method(outline.method)
         self.has_no_answer_body = outline.method == "HEAD"
         self._outline = outline
         event = outline.event
         if event is None:
             self._before, self._after = _encode(outline, outline.fields, outline.body), b""
         elif event.mode is EventMode.BINARY:
-            prefix = quote(event.id_prefix, safe=_EVENT_SAFE)
-            fields = [*_event_fields(event), *outline.fields, ("ce-id", prefix + "\0")]
+            identity = encode_attribute(event.id_prefix) + "\0"
+            fields = [*_event_fields(event), *outline.fields, ("ce-id", identity)]
             self._before, _, self._after = _encode(outline, fields, outline.body).partition(b"\0")
         else:
             _event_fields(event)
@@ -93,44 +92,21 @@ class Requests:
         return _encode(self._outline, [("content-type", STRUCTURED), *fields], body)
 
 
-def read_field(text: str, flag: str) -> Field:
-    """`NAME: VALUE`. Raises InvalidSettings for what is none."""
-    name, colon, value = text.partition(":")
-    value = value.strip(" \t")
-    if not colon or not _TOKEN.fullmatch(name) or not _is_field_value(value):
-        raise InvalidSettings(f"{text!r} is no NAME: VALUE", where=flag)
-    return name, value
-
-
-def _is_field_value(value: str) -> bool:
-    return all(" " <= each <= "~" or each == "\t" for each in value)
-
-
 def _encode(outline: Outline, fields: Sequence[Field], body: bytes | None) -> bytes:
     names = {name.lower() for name, _ in fields}
     said = [] if "host" in names else [("Host", outline.host)]
     said += fields
     if body is not None and "content-type" not in names:
-        said.append(("Content-Type", _type_of(body)))
+        said.append(("Content-Type", content_type(body)))
     if body is not None and not names & {"content-length", "transfer-encoding"}:
         said.append(("Content-Length", str(len(body))))
     if "user-agent" not in names:
         said.append(("User-Agent", "upwell-load"))
     if not outline.keep_alive and "connection" not in names:
         said.append(("Connection", "close"))
-    target = quote(outline.target, safe=_TARGET_SAFE)
-    lines = [f"{outline.method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in said), "", ""]
+    first = f"{outline.method} {encode_target(outline.target)} HTTP/1.1"
+    lines = [first, *(f"{name}: {value}" for name, value in said), "", ""]
     return "\r\n".join(lines).encode("latin-1") + (body or b"")
-
-
-def _type_of(body: bytes) -> str:
-    try:
-        json.loads(body.decode())
-    except UnicodeDecodeError:
-        return "application/octet-stream"
-    except (ValueError, RecursionError):
-        return "text/plain; charset=utf-8"
-    return "application/json"
 
 
 def _given(fields: Sequence[Field], wanted: str) -> str | None:
@@ -142,24 +118,18 @@ def _attributes(event: Event) -> dict[str, str]:
 
 
 def _event_fields(event: Event) -> list[Field]:
-    """Of binary mode, where characters that no header carries are percent-encoded."""
-    fields = []
-    for name, value in _attributes(event).items():
-        if not _ATTRIBUTE.fullmatch(name):
-            raise InvalidSettings(f"{name!r} cannot name an attribute: a-z and 0-9", where="--extension")
-        if not value or not value.isprintable():
-            raise InvalidSettings(f"{value!r} cannot be the {name} of an event", where="--event")
-        fields.append((f"ce-{name}", quote(value, safe=_EVENT_SAFE)))
+    """Of binary mode, without the id, which differs."""
+    fields = event_fields(_attributes(event))
     if not event.id_prefix.isprintable():
         raise InvalidSettings(f"{event.id_prefix!r} cannot begin an event's id", where="--id")
     return fields
 
 
-def _structured(event: Event, content_type: str | None, body: bytes | None) -> bytes:
+def _structured(event: Event, given_type: str | None, body: bytes | None) -> bytes:
     """The JSON of an event whose id ends with a NUL, which stands nowhere else in it."""
     whole: dict[str, Any] = {**_attributes(event), "id": event.id_prefix}
     if body is not None:
-        kind = content_type or _type_of(body)
+        kind = given_type or content_type(body)
         whole["datacontenttype"] = kind
         if kind.partition(";")[0].strip().endswith("json"):
             whole["data"] = _read_json(body)

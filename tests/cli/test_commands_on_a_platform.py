@@ -345,8 +345,8 @@ def test_both_heads_are_shown_when_asked_for(shell: Shell) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["-H", "no colon"], "is no NAME:VALUE"),
-        (["-H", "a: b\nc: d"], "is no NAME:VALUE"),
+        (["-H", "no colon"], "is no NAME: VALUE"),
+        (["-H", "a: b\nc: d"], "is no NAME: VALUE"),
         (["-X", "GET /"], "is no method"),
         (["--subject", "x"], "Give --event."),
         (["--event", ""], "cannot be the type of an event"),

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from upwell.functions.errors import InvalidSettings
+from upwell.runtime.load.parts import read_field
 from upwell.runtime.load.plan import read_class
-from upwell.runtime.load.requests import Event, EventMode, Outline, Requests, read_field
+from upwell.runtime.load.requests import Event, EventMode, Outline, Requests
 
 ORDER = Event("com.example.order", "/shop", "run-", {"subject": "größe 42"})
 
