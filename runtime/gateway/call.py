@@ -256,7 +256,7 @@ class Call:
         self.flag = refusal.flag
         headers = self._answer_headers(refusal.headers)
         if refusal.cause is not Cause.ANSWERED:
-            headers = self.gateway.signed(headers, refusal.policy)
+            headers = self.gateway.signed(headers, refusal.policy, refusal.cause)
         self.exchange.respond(refusal.status, headers, refusal.body)
         self._finish(refusal.status, refusal.cause.value)
 

@@ -31,6 +31,7 @@ from upwell.runtime.http.messages import Headers
 from upwell.runtime.http.settings import HttpSettings
 from upwell.runtime.http.upstream import UpstreamPool
 from upwell.runtime.mesh.chain import NOTHING
+from upwell.runtime.mesh.policy import Cause
 from upwell.runtime.mesh.settings import MeshSettings
 from upwell.runtime.timers import Timer, TimerWheel
 
@@ -218,11 +219,12 @@ class Gateway:
         self.unrouted += 1
         self.access_log.refused(exchange, status, reason, self.clock.monotonic() - exchange.received_at)
 
-    def signed(self, headers: Headers, policy: str) -> Headers:
-        """The fields of a policy's answer, with the policy's name where callers may know it."""
-        if not self.policing.settings.name_policies:
-            return headers
-        return [*headers, (b"x-upwell-rejected-by", policy.encode("latin-1", "replace"))]
+    def signed(self, headers: Headers, policy: str, cause: Cause) -> Headers:
+        """The fields of a policy's answer: with its cause, and its name where callers may know it."""
+        headers = [*headers, (b"x-upwell-policy-cause", cause.value.encode())]
+        if self.policing.settings.name_policies:
+            headers.append((b"x-upwell-rejected-by", policy.encode("latin-1", "replace")))
+        return headers
 
     def unreadable(self, client: str, status: int, reason: str) -> None:
         """The server refused what was no request: count it and log it."""

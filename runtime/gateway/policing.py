@@ -140,7 +140,7 @@ class Policing:
             # Whoever names one of a route's own hosts means all of them, private or not, and the tags' as well.
             own = [host for each in vhosts if not each.tag for host in each.hosts]
             for vhost in vhosts:
-                place = RoutePlace.of(name, vhost.tag, (*own, *vhost.hosts))
+                place = RoutePlace.of(name, own, vhost.tag, vhost.hosts if vhost.tag else ())
                 self._note(vhost, self._policies.at_route(place))
 
     def _note(self, vhost: VirtualHost, chain: Chain) -> None:
@@ -301,7 +301,7 @@ def _revisions_of(vhost: VirtualHost) -> set[str]:
 
 
 def _place_name(vhost: VirtualHost) -> str:
-    return RoutePlace.of(vhost.name, vhost.tag, ()).name
+    return RoutePlace.of(vhost.name, (), vhost.tag).name
 
 
 def pool_limits(limits: ConnectionLimits) -> PoolLimits:

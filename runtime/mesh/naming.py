@@ -39,21 +39,37 @@ class RoutePlace:
     """A virtual host of the gateway, as policies see it."""
 
     namespace: str
-    name: str
-    """`NAMESPACE/ROUTE`, and its tag after a colon."""
+    route: str
+    """`NAMESPACE/ROUTE`."""
+    tag: str
     hosts: frozenset[str]
-    """Canonical names that mean it: its own, and for a tag's host those of the whole Route."""
+    """Canonical names that mean the whole Route."""
+    tag_hosts: frozenset[str]
+    """Canonical names that mean this tag alone."""
 
     @classmethod
-    def of(cls, name: str, tag: str, hosts: Iterable[str]) -> RoutePlace:
-        """The place of the virtual host `NAMESPACE/ROUTE`."""
-        namespace = name.partition("/")[0]
-        canonicals = frozenset(canonical(host, namespace) for host in hosts)
-        return cls(namespace, f"{name}:{tag}" if tag else name, canonicals)
+    def of(cls, route: str, hosts: Iterable[str], tag: str = "", tag_hosts: Iterable[str] = ()) -> RoutePlace:
+        """A virtual host of `NAMESPACE/ROUTE`, whose own hosts are `hosts` whatever the tag."""
+        namespace = route.partition("/")[0]
+        own, tagged = (frozenset(canonical(host, namespace) for host in each) for each in (hosts, tag_hosts))
+        return cls(namespace, route, tag, own, tagged)
+
+    @property
+    def name(self) -> str:
+        """The route's, and the tag's after a colon."""
+        return f"{self.route}:{self.tag}" if self.tag else self.route
+
+    def meant_by(self, host: str, namespace: str) -> str | None:
+        """What `host`, written in a policy of `namespace`, means of this place: the name of the Route with all
+        its tags, of this tag, or nothing."""
+        meant = canonical(host, namespace)
+        if any(_matches(meant, own) for own in self.hosts):
+            return self.route
+        return self.name if any(_matches(meant, own) for own in self.tag_hosts) else None
 
     def is_named(self, host: str, namespace: str) -> bool:
         """Whether `host`, written in a policy of `namespace`, means this place."""
-        return any(_matches(canonical(host, namespace), own) for own in self.hosts)
+        return self.meant_by(host, namespace) is not None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -134,10 +134,8 @@ class Policies:
         if not len(self):
             return NOTHING
         scope, key = self._scope, f"route {place.name}"
-        limits, limit_events = self._limits(key, lambda each, config: scope.means_route(each, config, place))
-        breakers, observers, events = self._circuits(
-            key, lambda each, config: scope.means_route(each, config, place)
-        )
+        limits, limit_events = self._limits(lambda each, config: scope.means_route(each, config, place))
+        breakers, observers, events = self._circuits(lambda each, config: scope.means_route(each, config, place))
         routes = self._http_routes(key, place)
         route_events = routes is not None and any(name.startswith(_EVENT_PREFIX) for name in routes.header_names)
         found = Found(limits, breakers, observers, routes, reads_events=limit_events or events or route_events)
@@ -148,9 +146,9 @@ class Policies:
         if not len(self):
             return NOTHING
         scope, key = self._scope, f"revision {place.namespace}/{place.name}"
-        limits, limit_events = self._limits(key, lambda each, config: scope.means_revision(each, config, place))
+        limits, limit_events = self._limits(lambda each, config: scope.means_revision(each, config, place))
         breakers, observers, events = self._circuits(
-            key, lambda each, config: scope.means_revision(each, config, place)
+            lambda each, config: scope.means_revision(each, config, place)
         )
         quotas = [
             quota.at(selectors)
@@ -171,14 +169,15 @@ class Policies:
         return build_chain(found, self._wheel)
 
     def _limits(
-        self, place: str, means: Callable[[ASMLocalRateLimiter, PolicyConfig], bool]
+        self, meant: Callable[[ASMLocalRateLimiter, PolicyConfig], str | None]
     ) -> tuple[tuple[Filter, ...], bool]:
         filters: list[Filter] = []
         reads = False
         for policy in self._limiters:
             name = policy_name(policy)
             for index, config in enumerate(policy.spec.configs):
-                if means(policy, config):
+                place = meant(policy, config)
+                if place is not None:
                     make = partial(LocalRateLimit, name, config, stepped=self._settings.stepped_refill)
                     limit = self._keep(place).take((name, index), config, make)
                     filters.extend(OnRoute(limit, route) if route else limit for route in _route_names(config))
@@ -186,7 +185,7 @@ class Policies:
         return tuple(filters), reads
 
     def _circuits(
-        self, place: str, means: Callable[[ASMCircuitBreaker, PolicyConfig], bool]
+        self, meant: Callable[[ASMCircuitBreaker, PolicyConfig], str | None]
     ) -> tuple[tuple[Filter, ...], tuple[Observer, ...], bool]:
         filters: list[Filter] = []
         observers: list[Observer] = []
@@ -194,7 +193,8 @@ class Policies:
         for policy in self._breakers:
             name = policy_name(policy)
             for index, config in enumerate(policy.spec.configs):
-                if means(policy, config):
+                place = meant(policy, config)
+                if place is not None:
                     breaker = self._keep(place).take((name, index), config, partial(CircuitBreaker, name, config))
                     for route in _route_names(config):
                         filters.append(OnRoute(breaker, route) if route else breaker)

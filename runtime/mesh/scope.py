@@ -50,18 +50,24 @@ class Scope:
 
     def means_route(
         self, policy: ASMLocalRateLimiter | ASMCircuitBreaker, config: PolicyConfig, place: RoutePlace
-    ) -> bool:
-        """Whether a limit or a breaker acts on a route's hosts: those of the gateway alone do."""
-        namespace = policy.metadata.namespace
+    ) -> str | None:
+        """What of a route a limit or a breaker acts on, and counts together; those of the gateway alone do."""
         if not self._is_operators_gateway(policy):
-            return False
-        return any(place.is_named(host, seen_from) for host, seen_from in _hosts(config, namespace))
+            return None
+        meant = (place.meant_by(*each) for each in _hosts(config, policy.metadata.namespace))
+        return min((f"route {name}" for name in meant if name is not None), default=None, key=len)
 
     def means_revision(
         self, policy: ASMLocalRateLimiter | ASMCircuitBreaker, config: PolicyConfig, place: RevisionPlace
+    ) -> str | None:
+        """The revision, where a limit or a breaker acts on it: the gateway's on one that it names itself, a
+        tenant's on what comes in to the workloads that it selects."""
+        acts = self._acts_on_revision(policy, config, place)
+        return f"revision {place.namespace}/{place.name}" if acts else None
+
+    def _acts_on_revision(
+        self, policy: ASMLocalRateLimiter | ASMCircuitBreaker, config: PolicyConfig, place: RevisionPlace
     ) -> bool:
-        """Whether a limit or a breaker acts on a revision: the gateway's on one that it names itself, a tenant's
-        on what comes in to the workloads that it selects."""
         namespace = policy.metadata.namespace
         hosts = list(_hosts(config, namespace))
         if self._settings.is_operators(namespace):

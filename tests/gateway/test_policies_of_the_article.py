@@ -9,6 +9,7 @@ from support.http import Backend, Peer, Script, answering, eventually, settle
 from support.policies import HTTPBIN, article, asking, httpbin, policy, status
 from upwell.runtime.cluster.interface import Replica, ReplicaState
 from upwell.runtime.gateway.activator import RevisionLimits
+from upwell.runtime.gateway.routes import PathRule, RouteTable, RouteTarget, VirtualHost
 from upwell.runtime.testing.loop import run_fake
 
 HELLO = "default/helloworld-go-00001"
@@ -264,5 +265,38 @@ def test_each_policy_acts_where_it_says_and_says_so() -> None:
                 "DestinationRule default/httpbin": ["revision default/httpbin-00001"],
                 "QuotaSchedulingPolicy istio-system/quotascheduling": ["revision default/httpbin-00001"],
             }
+
+    run_fake(scenario())
+
+
+def test_hosts_of_a_tag_draw_from_the_bucket_of_the_route_that_is_named() -> None:
+    async def scenario() -> None:
+        text = article("asm-local-rate-limiter").to_manifest()
+        text["spec"]["configs"][0]["limit"] = {"fill_interval": {"seconds": 3600}, "quota": 4}
+        async with httpbin(policy(str(text)), name="helloworld-go") as on:
+            await on.replica(revision=HELLO)
+            rule = PathRule(b"/", (), (RouteTarget(HELLO, 100),))
+            tagged = VirtualHost("default/helloworld-go", ("blue-helloworld-go.default",), (rule,), tag="blue")
+            on.gateway.set_routes(RouteTable([*on.gateway.routes.vhosts, tagged]))
+            assert await burst(on, 2, asking(host=HELLO_HOST)) == [200] * 2
+            assert await burst(on, 4, asking(host=b"blue-helloworld-go.default")) == [200, 200, 429, 429]
+            assert await burst(on, 1, asking(host=HELLO_HOST)) == [429]
+
+    run_fake(scenario())
+
+
+def test_a_limit_of_a_tags_host_leaves_the_route_alone() -> None:
+    async def scenario() -> None:
+        text = article("asm-local-rate-limiter").to_manifest()
+        config = text["spec"]["configs"][0]
+        config["limit"] = {"fill_interval": {"seconds": 3600}, "quota": 1}
+        config["match"]["vhost"]["name"] = "blue-helloworld-go.default.svc.cluster.local"
+        async with httpbin(policy(str(text)), name="helloworld-go") as on:
+            await on.replica(revision=HELLO)
+            rule = PathRule(b"/", (), (RouteTarget(HELLO, 100),))
+            tagged = VirtualHost("default/helloworld-go", ("blue-helloworld-go.default",), (rule,), tag="blue")
+            on.gateway.set_routes(RouteTable([*on.gateway.routes.vhosts, tagged]))
+            assert await burst(on, 3, asking(host=b"blue-helloworld-go.default")) == [200, 429, 429]
+            assert await burst(on, 3, asking(host=HELLO_HOST)) == [200] * 3
 
     run_fake(scenario())

@@ -6,9 +6,7 @@ from hypothesis import strategies as st
 
 from upwell.runtime.mesh.naming import RevisionPlace, RoutePlace, canonical, is_service_port, selects
 
-ROUTE = RoutePlace.of(
-    "default/httpbin", "", ["httpbin.default", "httpbin.default.svc", "httpbin.default.example.com"]
-)
+ROUTE = RoutePlace.of("default/httpbin", ["httpbin.default", "httpbin.default.svc", "httpbin.default.example.com"])
 REVISION = RevisionPlace.of("default/httpbin-00001", {"serving.knative.dev/service": "httpbin", "tier": "front"})
 
 
