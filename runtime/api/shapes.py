@@ -35,6 +35,8 @@ class PlatformInfo:
     hosts: tuple[str, ...]
     port: int
     admin_port: int
+    tls_port: int | None = None
+    """None without a certificate."""
 
     def to_json(self) -> dict[str, Any]:
         """As it travels."""

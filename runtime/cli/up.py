@@ -101,6 +101,7 @@ async def _serve_interface(platform: Platform, console: UpConsole, clock: Clock)
         hosts=platform.settings.host,
         port=platform.port,
         admin_port=platform.admin.port,
+        tls_port=platform.forwarded.https_port,
     )
     interface = ApiServer(platform, info, clock)
     interface.start(bind_socket(platform.directory))
@@ -119,7 +120,10 @@ class UpConsole(RunConsole):
         """It answers from now on; from now on replicas are told of."""
         self._cluster = cluster
         self._print("●", "green", f"upwell {info.version} (process {info.pid}), state in {info.directory}")
-        urls = " ".join(f"http://{f'[{host}]' if ':' in host else host}:{info.port}" for host in info.hosts)
+        hosts = [f"[{host}]" if ":" in host else host for host in info.hosts]
+        urls = " ".join(f"http://{host}:{info.port}" for host in hosts)
+        if info.tls_port is not None:
+            urls += "".join(f" https://{host}:{info.tls_port}" for host in hosts)
         self._print(" ", None, f"gateway on {urls}; metrics on http://127.0.0.1:{info.admin_port}/metrics")
         count = "1 service" if services == 1 else f"{services} services"
         self._print(" ", None, f"{count}; Ctrl-C ends it")
