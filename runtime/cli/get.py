@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import click
 
-from upwell.functions.errors import NotFound
+from upwell.functions.errors import InvalidInput, NotFound
 from upwell.runtime.api.client import Client
 from upwell.runtime.api.resources import Resource
 from upwell.runtime.cli.following import Change, follow
@@ -23,12 +23,16 @@ EXAMPLES = """
 \b
 Examples:
   upwell get ksvc
+  upwell get ksvc,rt,king hello
   upwell get ksvc hello -o yaml
   upwell get king hello -o yaml
   upwell get rev -l serving.knative.dev/service=hello -o wide
   upwell get ksvc -w
   upwell get services.serving.knative.dev -A -o name
 """
+_ALL: Final = "ksvc,cfg,rev,rt,deploy"
+
+Object = dict[str, Any]
 
 
 @click.command(epilog=EXAMPLES)
@@ -53,83 +57,132 @@ def get(
     """List objects, or show them.
 
     KIND is ksvc, cfg, rt, rev, king, deploy, cm, ns, dr, vs or a policy's (asmlocalratelimiters, ...), or its full
-    name, as services.serving.knative.dev.
+    name, as services.serving.knative.dev; several with commas between them, or all of what a Service consists of.
     """
-    kind, slash, name = kind.partition("/")
-    chosen = named_objects(f"{kind}{slash}{name}", names, namespace) if slash or names else []
-    resource = find_resource(kind)
-    where = None if all_namespaces or not resource.has_namespace else namespace or DEFAULT_NAMESPACE
-    asked = _Asked(resource, where, frozenset(each.name for each in chosen), parse_labels(labels))
-    printer = _Printer(asked, output)
-    if watch:
-        _watch(client, asked, printer)
-    elif chosen:
-        _show_chosen(client, chosen, printer)
+    kinds, slash, name = kind.partition("/")
+    if kinds.lower() == "all" and not slash:
+        kinds = _ALL
+    asked = [
+        _asked(f"{each}{slash}{name}", names, None if all_namespaces else namespace or DEFAULT_NAMESPACE, labels)
+        for each in kinds.split(",")
+    ]
+    if not watch:
+        _show(client, asked, output)
+    elif len(asked) > 1:
+        raise InvalidInput("only one kind can be watched at a time", where=kind, hint="Write one kind, or no -w.")
     else:
-        printer.show(client.list(resource.type, where, asked.labels))
+        _watch(client, asked[0], _Printer(asked[0], output))
 
 
 class _Asked(NamedTuple):
+    """What is asked for of one kind."""
+
     resource: Resource
     namespace: str | None
     """None for all."""
-    names: frozenset[str]
+    chosen: Sequence[Named]
     """Empty for all."""
     labels: dict[str, str]
 
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(each.name for each in self.chosen)
+
     def takes(self, change: Change) -> bool:
-        named = not self.names or change.name in self.names
+        named = not self.chosen or change.name in self.names
         return named and (change.manifest is None or carries(change.manifest, self.labels))
 
 
-def _show_chosen(client: Client, chosen: Sequence[Named], printer: _Printer) -> None:
-    """Those that are there; then the error of the first that is not."""
+def _asked(kind: str, names: Sequence[str], namespace: str | None, labels: Sequence[str]) -> _Asked:
+    chosen = named_objects(kind, names, namespace) if names or "/" in kind else ()
+    resource = find_resource(kind.partition("/")[0])
+    where = namespace if resource.has_namespace else None
+    return _Asked(resource, where, chosen, parse_labels(labels))
+
+
+def _show(client: Client, asked: Sequence[_Asked], output: str | None) -> None:
+    """What there is of each kind; then the error of the first object that is not."""
+    looked = [_look(client, each) for each in asked]
+    found = [manifest for manifests, _ in looked for manifest in manifests]
+    missing = next((error for _, error in looked if error is not None), None)
+    if output in ("yaml", "json"):
+        if found or missing is None:
+            _print_documents(found, output, one=bool(asked[0].chosen) and len(found) == 1)
+    elif found:
+        _print_tables([(each, manifests) for each, (manifests, _) in zip(asked, looked, strict=True)], output)
+    elif missing is None:
+        _say_nothing_found(asked[0].namespace)
+    if missing is not None:
+        raise missing
+
+
+def _print_tables(found: Sequence[tuple[_Asked, Sequence[Object]]], output: str | None) -> None:
+    """One for each kind of which there is something; with several kinds asked for, names say which."""
+    shown = [(asked, manifests) for asked, manifests in found if manifests]
+    for index, (asked, manifests) in enumerate(shown):
+        if index and output != "name":
+            click.echo()
+        _Printer(asked, output, with_kind=len(found) > 1).rows(manifests)
+
+
+def _print_documents(manifests: Sequence[Object], output: str, *, one: bool) -> None:
+    click.echo(as_yaml(manifests) if output == "yaml" else as_json(manifests, one=one), nl=False)
+
+
+def _look(client: Client, asked: _Asked) -> tuple[list[Object], NotFound | None]:
+    if not asked.chosen:
+        return client.list(asked.resource.type, asked.namespace, asked.labels), None
     found, missing = [], None
-    for each in chosen:
+    for each in asked.chosen:
         try:
             found.append(client.get(each.resource.type, each.namespace, each.name))
         except NotFound:
             missing = missing or NotFound("not found", where=str(each))
-    if found or missing is None:
-        printer.show(found)
-    if missing is not None:
-        raise missing
+    return found, missing
+
+
+def _say_nothing_found(namespace: str | None) -> None:
+    place = f" in {namespace} namespace" if namespace else ""
+    click.echo(f"No resources found{place}.", err=True)
 
 
 def _watch(client: Client, asked: _Asked, printer: _Printer) -> None:
     only = next(iter(asked.names)) if len(asked.names) == 1 else None
     followed = follow(client, asked.resource.type, asked.namespace, only, SystemClock())
     first = next(followed)
-    printer.show([each.manifest for each in first if each.manifest is not None and asked.takes(each)])
+    printer.first([each.manifest for each in first if each.manifest is not None and asked.takes(each)])
     for changes in followed:
         for change in filter(asked.takes, changes):
             printer.changed(change)
 
 
 class _Printer:
-    """Prints objects in the form that was asked for."""
+    """Prints objects of a kind in the form that was asked for, and then what becomes of them."""
 
-    def __init__(self, asked: _Asked, output: str | None) -> None:
+    def __init__(self, asked: _Asked, output: str | None, *, with_kind: bool = False) -> None:
         self._asked = asked
         self._output = output
-        with_namespace = asked.namespace is None and asked.resource.has_namespace
-        self._columns = columns(asked.resource.type, wide=output == "wide", with_namespace=with_namespace)
+        self._columns = columns(
+            asked.resource.type,
+            wide=output == "wide",
+            with_namespace=asked.namespace is None and asked.resource.has_namespace,
+            told=asked.resource.told if with_kind else str,
+        )
         self._table = Table([column.header for column in self._columns])
         self._clock = SystemClock()
         self._shown: set[tuple[str, str]] = set()
         self._has_header = False
 
-    def show(self, manifests: Sequence[dict[str, Any]]) -> None:
-        """What there is."""
+    def first(self, manifests: Sequence[Object]) -> None:
+        """What there is to begin with."""
         self._shown |= {_key(each) for each in manifests}
         if self._output in ("yaml", "json"):
-            one = bool(self._asked.names) and len(manifests) == 1
-            click.echo(as_yaml(manifests) if self._output == "yaml" else as_json(manifests, one=one), nl=False)
+            one = bool(self._asked.chosen) and len(manifests) == 1
+            _print_documents(manifests, self._output, one=one)
         elif manifests:
-            self._rows(manifests)
+            self.rows(manifests)
         else:
-            place = f" in {self._asked.namespace} namespace" if self._asked.namespace else ""
-            click.echo(f"No resources found{place}.", err=True)
+            _say_nothing_found(self._asked.namespace)
 
     def changed(self, change: Change) -> None:
         """What it is now, or that it is gone."""
@@ -139,15 +192,15 @@ class _Printer:
                 self._shown.discard(key)
                 click.echo(f"{self._asked.resource.told(change.name)} deleted")
         elif self._output in ("yaml", "json"):
-            yaml = self._output == "yaml"
-            click.echo(
-                f"---\n{as_yaml([change.manifest])}" if yaml else as_json([change.manifest], one=True), nl=False
-            )
+            if self._output == "yaml":
+                click.echo("---")
+            _print_documents([change.manifest], self._output, one=True)
         else:
             self._shown.add(key)
-            self._rows([change.manifest])
+            self.rows([change.manifest])
 
-    def _rows(self, manifests: Sequence[dict[str, Any]]) -> None:
+    def rows(self, manifests: Sequence[Object]) -> None:
+        """Lines of the table, below its header when they are the first; or names."""
         if self._output == "name":
             for each in manifests:
                 click.echo(self._asked.resource.told(each["metadata"]["name"]))
@@ -161,5 +214,5 @@ class _Printer:
             click.echo(line)
 
 
-def _key(manifest: dict[str, Any]) -> tuple[str, str]:
+def _key(manifest: Object) -> tuple[str, str]:
     return manifest["metadata"].get("namespace", ""), manifest["metadata"]["name"]

@@ -35,11 +35,11 @@ AGE: Final = "AGE"
 """Its cell depends on the time and not on the object alone."""
 
 
-def columns(kind: str, *, wide: bool, with_namespace: bool) -> list[Column]:
-    """The columns of a kind's table."""
+def columns(kind: str, *, wide: bool, with_namespace: bool, told: Callable[[str], str] = str) -> list[Column]:
+    """The columns of a kind's table; `told` is how a name is."""
     namespace = [Column("NAMESPACE", lambda o: o["metadata"].get("namespace", ""))] if with_namespace else []
     own = [column for column in _COLUMNS.get(kind, _POLICY) if wide or not column.wide]
-    return [*namespace, Column("NAME", lambda o: o["metadata"]["name"]), *own]
+    return [*namespace, Column("NAME", lambda o: told(o["metadata"]["name"])), *own]
 
 
 def row(chosen: Sequence[Column], manifest: Object, now: float) -> list[str]:

@@ -230,6 +230,23 @@ def test_revisions_are_selected_by_label(shell: Shell) -> None:
     assert shell.fine("get", "rev", "-l", "serving.knative.dev/service=nobody", "-o", "name") == ""
 
 
+def test_several_kinds_are_listed_together_and_their_names_say_which(shell: Shell) -> None:
+    first, blank, second = shell.fine("get", "ksvc,rt", "echo").partition("\n\n")
+    assert blank
+    for text, kind in ((first, "service"), (second, "route")):
+        header, line = text.splitlines()
+        assert header.startswith("NAME ")
+        assert line.startswith(f"{kind}.serving.knative.dev/echo ")
+    names = shell.fine("get", "cfg,rev,cm", "-l", "serving.knative.dev/service=echo", "-o", "name").split()
+    assert names == ["configuration.serving.knative.dev/echo", "revision.serving.knative.dev/echo-00001"]
+    listed = json.loads(shell.fine("get", "ksvc,rt", "echo", "-o", "json"))["items"]
+    assert [each["kind"] for each in listed] == ["Service", "Route"]
+    assert "deployment.apps/echo-00001-deployment" in shell.fine("get", "all", "-o", "name").split()
+    done = shell.run("get", "ksvc,rt", "-w")
+    assert done.code == 2
+    assert "only one kind can be watched" in done.err
+
+
 def test_every_kind_can_be_described(shell: Shell) -> None:
     described = shell.fine("describe", "rev", "echo-00001")
     assert "Conditions:" in described
