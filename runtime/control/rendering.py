@@ -29,6 +29,7 @@ from upwell.runtime.control.istio_limits import envoy_filter
 from upwell.runtime.control.kingress import IngressSettings, route_ingress
 from upwell.runtime.control.rollout import Assigned, wanted_rollout
 from upwell.runtime.control.service import service_route
+from upwell.runtime.control.traffic import service_port
 
 EXTERNAL_DOMAIN: Final = "example.com"
 """Knative's own, where no `config-domain` says otherwise."""
@@ -111,7 +112,5 @@ def _assigned(service: Manifest, target: Mapping[str, Any]) -> Assigned:
     latest = (template.get("metadata") or {}).get("name")
     latest = latest or revision_name(metadata["name"], metadata.get("generation") or 1)
     name = target.get("revisionName")
-    ports = [port for each in template["spec"]["containers"] for port in each.get("ports") or []]
-    port = 81 if any(each.get("name") in ("h2c", "http2") for each in ports) else 80
     share, tag = target.get("percent") or 0, target.get("tag") or ""
-    return Assigned(name or latest, metadata["name"], share, name is None, tag, port)
+    return Assigned(name or latest, metadata["name"], share, name is None, tag, service_port(template["spec"]))

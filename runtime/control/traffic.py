@@ -63,7 +63,7 @@ def _resolve(target: Mapping[str, Any], known: Known) -> Assigned | StatusCondit
         owner = str((revision["metadata"].get("labels") or {}).get(CONFIGURATION_LABEL) or "")
         if owner and owner not in known.configurations:
             return _missing("Configuration", owner)
-        return Assigned(name, owner, percent, False, tag)
+        return Assigned(name, owner, percent, False, tag, service_port(revision["spec"]))
     name = str(target.get("configurationName") or "")
     configuration = known.configurations.get(name)
     if configuration is None:
@@ -71,9 +71,15 @@ def _resolve(target: Mapping[str, Any], known: Known) -> Assigned | StatusCondit
     latest = (configuration.get("status") or {}).get("latestReadyRevisionName")
     if latest is None:
         return _unready_configuration(configuration)
-    return (
-        Assigned(latest, name, percent, True, tag) if latest in known.revisions else _missing("Revision", latest)
-    )
+    if latest not in known.revisions:
+        return _missing("Revision", latest)
+    return Assigned(latest, name, percent, True, tag, service_port(known.revisions[latest]["spec"]))
+
+
+def service_port(spec: Mapping[str, Any]) -> int:
+    """The port of the service that stands for a revision: 81 where it speaks HTTP/2 in the clear, else 80."""
+    ports = (port for container in spec.get("containers") or () for port in container.get("ports") or ())
+    return 81 if any(port.get("name") == "h2c" for port in ports) else 80
 
 
 def _missing(kind: str, name: str) -> StatusCondition:

@@ -223,6 +223,17 @@ def test_a_changed_template_makes_the_next_revision_and_traffic_moves_when_it_is
     assert world.ready()[0] == "True"
 
 
+def test_a_revision_that_speaks_http2_is_routed_to_by_the_port_for_that() -> None:
+    declared = service()
+    declared["spec"]["template"]["spec"]["containers"][0]["ports"] = [{"name": "h2c", "containerPort": 8000}]
+    world = World(declared)
+    world.settle()
+    world.report("hello-00001-deployment", "True")
+    world.settle()
+    rules = world.of("Ingress")[0]["spec"]["rules"]
+    assert {split["servicePort"] for rule in rules for split in rule["http"]["paths"][0]["splits"]} == {81}
+
+
 def test_an_older_revision_that_becomes_ready_takes_over_while_a_newer_one_fails() -> None:
     world = World(service())
     for number in (1, 2, 3):
