@@ -22,7 +22,7 @@ from upwell.runtime.cli.routing import (
     rule_rows,
     traffic_rows,
 )
-from upwell.runtime.cli.table import age, duration, table
+from upwell.runtime.cli.table import age, duration, printable, table
 from upwell.runtime.clock import SystemClock
 from upwell.runtime.cluster.kinds import INGRESS, REVISION, ROUTE, SERVICE
 from upwell.runtime.cluster.labels import SERVICE_LABEL
@@ -104,7 +104,7 @@ def _fields(fields: Mapping[str, object]) -> Iterator[str]:
     told = {name: value for name, value in fields.items() if value not in (None, "")}
     width = max(map(len, told)) + 1
     for name, value in told.items():
-        yield f"{name + ':':{width}}  {value}"
+        yield f"{name + ':':{width}}  {printable(str(value))}"
 
 
 def _containers(manifest: Mapping[str, Any]) -> dict[str, object]:

@@ -13,7 +13,7 @@ _COLOURS: Final = {"True": "green", "False": "red", "Unknown": "yellow"}
 
 
 class Table:
-    """Lines of aligned cells. Rows that come later are aligned with what was printed before."""
+    """Lines of aligned cells, whatever they hold. Rows that come later are aligned with those before."""
 
     def __init__(self, headers: Sequence[str]) -> None:
         self._headers = headers
@@ -36,6 +36,7 @@ class Table:
 
     def _line(self, cells: Sequence[str], paint: Callable[[str], str]) -> str:
         last = max((at for at, cell in enumerate(cells) if cell), default=0)
+        cells = [printable(cell) for cell in cells[: last + 1]]
         shown = [
             paint(cell) + " " * (width - len(cell))
             for cell, width in zip(cells[:last], self._widths[:last], strict=True)
@@ -47,6 +48,13 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], indent: str = "
     """A whole table."""
     made = Table(headers)
     return "\n".join(indent + line for line in (made.header(rows), *made.lines(rows)))
+
+
+def printable(text: str) -> str:
+    """Nothing that a terminal would take for an order, in as many characters."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def _painted(cell: str) -> str:

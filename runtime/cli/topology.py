@@ -19,7 +19,7 @@ from upwell.runtime.api.topology import Edge, Topology
 from upwell.runtime.api.topology import topology as flows
 from upwell.runtime.cli.following import RESUME_SECONDS, RETRY_SECONDS
 from upwell.runtime.cli.options import complete_file, duration, namespace_option, with_client
-from upwell.runtime.cli.table import table
+from upwell.runtime.cli.table import printable, table
 from upwell.runtime.cli.topology_words import headings, in_reading_order, outcomes_of, rate, row, shares
 from upwell.runtime.clock import SystemClock
 from upwell.runtime.gateway.topology import Snapshot
@@ -169,20 +169,14 @@ def _lines(shown: Topology) -> Iterator[str]:
     rows = []
     for edge, node in in_reading_order(shown):
         source, target, *others = row(edge, node, outcomes)
-        cells = [source, target, node.home, shares(node, of=node.home), *others, _refusing(edge)]
-        rows.append([_printable(cell) for cell in cells])
+        rows.append([source, target, node.home, shares(node, of=node.home), *others, _refusing(edge)])
     yield from table([column.upper() for column in columns], rows).split("\n")
     for out in (each for node in shown.nodes if node.record for each in node.record.ejected):
-        yield click.style(_printable(f"{out.replica} is out: {out.reason} ({out.policy})"), fg="yellow")
+        yield click.style(printable(f"{out.replica} is out: {out.reason} ({out.policy})"), fg="yellow")
 
 
 def _refusing(edge: Edge) -> str:
     return ", ".join(f"{each.policy} ({rate(each.rate)})" for each in edge.flow.refusing if each.rate > 0)
-
-
-def _printable(text: str) -> str:
-    """Nothing that a terminal would take for an order."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def _write(path: Path, shown: Topology, refresh: int | None) -> None:
