@@ -107,6 +107,7 @@ def _check_key(key: str, field: str, folded: str) -> None:
 
 
 Dns1035 = Annotated[str, AfterValidator(_check_dns_1035)]
+EmptyOrDns1035 = Annotated[str, AfterValidator(lambda name: _check_dns_1035(name) if name else name)]
 
 
 def _check_subdomain(name: str) -> str:

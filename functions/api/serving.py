@@ -15,7 +15,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from upwell.functions.api.meta import (
     Addressable,
-    Dns1035,
+    EmptyOrDns1035,
     Model,
     ObjectMeta,
     Status,
@@ -25,6 +25,8 @@ from upwell.functions.api.meta import (
 from upwell.functions.api.pod import Container, PodSpec, Probe, Resources, TcpSocket
 
 SERVICE_LABEL: Final = "serving.knative.dev/service"
+VISIBILITY_LABEL: Final = "networking.knative.dev/visibility"
+CLUSTER_LOCAL: Final = "cluster-local"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ class TrafficTarget(Model):
     configuration_name: str | None = None
     latest_revision: bool | None = None
     percent: Annotated[int, Field(ge=0, le=100)] | None = None
-    tag: Dns1035 | Literal[""] | None = None
+    tag: EmptyOrDns1035 | None = None
     url: str | None = None
 
     @model_validator(mode="after")
@@ -211,6 +213,11 @@ class Service(Model):
     spec: ServiceSpec
     status: ServiceStatus | None = None
 
+    @field_validator("metadata")
+    @classmethod
+    def _check_metadata(cls, metadata: ObjectMeta) -> ObjectMeta:
+        return _check_visibility(metadata)
+
     @field_validator("spec")
     @classmethod
     def _check_spec(cls, spec: ServiceSpec, info: ValidationInfo) -> ServiceSpec:
@@ -261,7 +268,7 @@ class Route(Model):
     @field_validator("metadata")
     @classmethod
     def _check_metadata(cls, metadata: ObjectMeta) -> ObjectMeta:
-        return _check_owner(metadata)
+        return _check_visibility(_check_owner(metadata))
 
     @field_validator("spec")
     @classmethod
@@ -353,6 +360,15 @@ def _check_owner(metadata: ObjectMeta) -> ObjectMeta:
     owners = {(owner.kind, owner.name) for owner in metadata.owner_references or ()}
     if service is not None and ("Service", service) not in owners:
         raise invalid(f"no Service {service!r} is among the owner references", "labels", SERVICE_LABEL)
+    return metadata
+
+
+def _check_visibility(metadata: ObjectMeta) -> ObjectMeta:
+    """Whoever mistypes it would answer everybody."""
+    visibility = (metadata.labels or {}).get(VISIBILITY_LABEL, CLUSTER_LOCAL)
+    if visibility != CLUSTER_LOCAL:
+        what = f"must be {CLUSTER_LOCAL!r} or left out, not {visibility!r}"
+        raise invalid(what, "labels", VISIBILITY_LABEL)
     return metadata
 
 

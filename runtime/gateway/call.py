@@ -119,15 +119,23 @@ class Call:
 
     def start(self) -> None:
         """Admit the request, count it, and poke the autoscaler when it exceeds what is ready."""
-        self._heed_caller()
-        self._begin()
+        if self._heed_caller():
+            self._begin()
 
-    def _heed_caller(self) -> None:
-        """The caller's deadline counts where it is earlier; one that cannot be read does not."""
+    def _heed_caller(self) -> bool:
+        """The caller's deadline counts where it is earlier; one that cannot be read does not.
+
+        False when it has passed: nobody waits for what a function would do then, and the request is answered.
+        """
         asked = self.exchange.request.header(DEADLINE)
-        if asked is not None and asked.isdigit() and len(asked) <= 16:
-            clock = self.gateway.clock
-            self.deadline = min(self.deadline, clock.monotonic() + int(asked) / 1000 - clock.now())
+        if asked is None or not asked.isdigit() or len(asked) > 16:
+            return True
+        clock = self.gateway.clock
+        left = int(asked) / 1000 - clock.now()
+        self.deadline = min(self.deadline, clock.monotonic() + left)
+        if left <= 0:
+            self.refuse(Rejection.DEADLINE)
+        return left > 0
 
     def _begin(self) -> None:
         """From here on the request is load."""

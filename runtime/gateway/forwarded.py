@@ -31,12 +31,14 @@ TAG_HEADER: Final = b"knative-serving-tag"
 _FORWARDED_FOR: Final = b"x-forwarded-for"
 _FORWARDED_PROTO: Final = b"x-forwarded-proto"
 _FORWARDED: Final = b"forwarded"
+_REAL_IP: Final = b"x-real-ip"
 _PRIVILEGED: Final = (
-    *(b"k-", b"knative-", b"x-forwarded-", _FORWARDED),
+    *(b"k-", b"knative-", b"x-forwarded-", _FORWARDED, _REAL_IP),
     *(b"k_", b"knative_", b"x_forwarded_", b"x-forwarded_", b"x_forwarded-"),
+    *(b"x_real_ip", b"x-real_ip", b"x_real-ip"),
 )
 """What names begin with by which platform and proxies speak; from outside they would let a client do so."""
-_SIGNS: Final = (_FORWARDED_FOR, _FORWARDED, b"x-forwarded-host", _FORWARDED_PROTO, b"x-real-ip", b"via")
+_SIGNS: Final = (_FORWARDED_FOR, _FORWARDED, b"x-forwarded-host", _FORWARDED_PROTO, _REAL_IP, b"via")
 """Fields that say that a request comes from farther away than the peer."""
 _SCHEMES: Final = {b"http": "http", b"https": "https"}
 _PAIR: Final = re.compile(rb'\s*([A-Za-z]+)=("(?:[^"\\]|\\.)*"|[^;,"\s]*)\s*')
@@ -292,7 +294,7 @@ def _plain_fields(peer: str, scheme: str, version: bytes) -> Headers:
 def _extended_fields(exchange: Exchange, origin: ClientOrigin) -> Headers:
     """What a trusted proxy told, and the proxy itself at the end of both chains."""
     request, peer = exchange.request, exchange.client
-    told = [field for field in request.headers if field[0].startswith(b"x-forwarded-")]
+    told = [field for field in request.headers if field[0].startswith((b"x-forwarded-", _REAL_IP))]
     chain = _values(request, _FORWARDED_FOR)
     nodes = _values(request, _FORWARDED)
     if not nodes:

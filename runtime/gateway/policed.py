@@ -90,7 +90,8 @@ class PolicedCall(Call):
 
     def start(self) -> None:
         """Ask every policy in its turn, then go on as any call."""
-        self._heed_caller()
+        if not self._heed_caller():
+            return
         self.policy_request.deadline = self.deadline
         self.exchange.on_gone = self._gone
         self._steps = chain(self._at_route.filters, self._at_revision.filters)

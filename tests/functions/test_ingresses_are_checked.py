@@ -110,3 +110,13 @@ def test_a_field_that_is_wrong_is_named(field: str, spoil: Callable[[dict[str, A
     manifest = article()
     spoil(manifest)
     assert field in fields(manifest)
+
+
+def test_a_wildcard_that_answers_no_host_is_warned_of() -> None:
+    manifest = article()
+    manifest["spec"]["rules"][1]["hosts"] = ["httpbin.example.com", "*.example.com", "*"]
+    warnings = list(Ingress.model_validate(manifest).warnings())
+    assert [warning.partition(":")[0] for warning in warnings] == [
+        "spec.rules[1].hosts[1]",
+        "spec.rules[1].hosts[2]",
+    ]

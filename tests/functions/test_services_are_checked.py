@@ -115,6 +115,7 @@ def completed(manifest: dict[str, Any], defaults: Defaults | None = None) -> dic
         (with_traffic({"percent": 60}, {"percent": 60}), "spec.traffic", "100, not 120"),
         (with_traffic({"percent": 101}), "spec.traffic[0].percent", "100"),
         (with_traffic({"percent": 100, "tag": "A"}), "spec.traffic[0].tag", "DNS-1035"),
+        (with_traffic({"percent": 100, "tag": "a\r\nb"}), "spec.traffic[0].tag", "DNS-1035"),
         (with_traffic({"percent": 100, "tag": "a"}, {"tag": "a"}), "spec.traffic[1].tag", "another"),
         (with_traffic({"percent": 100, "url": "x"}), "spec.traffic[0].url", "may not be set"),
         (with_traffic({"percent": 100, "configurationName": "x"}), "spec.traffic[0].configurationName", "its own"),

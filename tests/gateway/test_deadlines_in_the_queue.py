@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from support.gateway import REVISION, Stage, request, stage
 from support.http import eventually, silent
+from support.torture import Echo
 from upwell.runtime.cluster.interface import Replica, ReplicaState
 from upwell.runtime.gateway.activator import RevisionLimits
 from upwell.runtime.gateway.prediction import Pace
@@ -67,6 +68,23 @@ def test_at_a_replica_the_callers_deadline_is_cut_without_blaming_the_replica() 
             answer = await on.ask(asked_by(on, 2.0), ending=b"timeout\n")
             assert answer.startswith(b"HTTP/1.1 504 ")
             assert on.told.replaced == []
+
+    run_fake(scenario())
+
+
+def test_a_deadline_that_has_passed_is_answered_at_once_and_no_replica_is_asked() -> None:
+    async def scenario() -> None:
+        async with stage(RevisionLimits(timeout_seconds=300)) as on:
+            echo = Echo()
+            await on.replica(echo.script)
+            for ago in (0.001, 5.0, on.clock.now()):
+                answer = await on.ask(asked_by(on, -ago), ending=b"answer\n")
+                assert answer.startswith(b"HTTP/1.1 503 ")
+                assert b"retry-after: 1\r\n" in answer
+            assert echo.seen == []
+            assert on.entry.stats.in_flight == 0
+            assert on.entry.counters.reasons == {"deadline": 3}
+            assert on.told.pokes == []
 
     run_fake(scenario())
 

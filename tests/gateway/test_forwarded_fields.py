@@ -72,6 +72,7 @@ def test_what_a_trusted_proxy_says_passes_with_the_proxy_at_its_end() -> None:
         (b"x-forwarded-proto", b"https"),
         (b"x-forwarded-host", b"shop.example.com"),
         (b"x-forwarded-port", b"443"),
+        (b"x-real-ip", b"203.0.113.7"),
     ]
     asked = exchange(fields, "10.0.0.1")
     forwarded = ForwardedFields(["10.0.0.0/8"])
@@ -81,6 +82,7 @@ def test_what_a_trusted_proxy_says_passes_with_the_proxy_at_its_end() -> None:
         b"x-forwarded-proto": b"https",
         b"x-forwarded-host": b"shop.example.com",
         b"x-forwarded-port": b"443",
+        b"x-real-ip": b"203.0.113.7",
         b"forwarded": b"for=203.0.113.7, for=10.0.0.9, for=10.0.0.1;proto=http",
         b"via": b"1.1 upwell",
     }
@@ -197,6 +199,7 @@ def test_names_of_the_platform_are_dropped_by_their_beginnings_and_underscores_p
             b"x_real",
         ),
         *(b"k_proxy_request", b"knative_serving_tag", b"x_forwarded_for", b"x-forwarded_for", b"x_forwarded-for"),
+        *(b"x-real-ip", b"x_real_ip", b"x-real_ip", b"x_real-ip"),
     ]
     request = head([(name, b"1") for name in names])
     kept = {b"user_type", b"accept", b"kind", b"x-forward", b"x_real"}
