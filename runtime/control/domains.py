@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from upwell.functions.api.names import is_dns_subdomain
+from upwell.functions.api.serving import CLUSTER_LOCAL, VISIBILITY_LABEL
 from upwell.functions.documents import read_documents
 from upwell.functions.errors import InvalidManifest
 
-VISIBILITY_LABEL: Final = "networking.knative.dev/visibility"
-CLUSTER_LOCAL: Final = "cluster-local"
 CLUSTER_DOMAIN: Final = "svc.cluster.local"
 EXAMPLE: Final = "_example"
 """The key of a ConfigMap that explains the others and sets nothing."""
