@@ -171,7 +171,7 @@ class Ingress(Model):
         for number, rule in enumerate(self.spec.rules):
             for index, host in enumerate(rule.hosts or ()):
                 if host.startswith("*"):
-                    yield f"spec.rules[{number}].hosts[{index}]: kept, but hosts are matched in full: no request fits"
+                    yield f"spec.rules[{number}].hosts[{index}]: kept, but hosts are matched in full, so none fits"
             for index, path in enumerate(rule.http.paths):
                 for name in ("timeout", "retries"):
                     if getattr(path, name) is not None:
