@@ -138,7 +138,10 @@ def load(
     from upwell.runtime.load.conditions import read_condition
 
     limits = [read_condition(each) for each in conditions]
-    report = run(plan_load(client, Given(**given)))
+    plan = plan_load(client, Given(**given))
+    for limit in limits:
+        limit.check(plan)
+    report = run(plan)
     if output == "json" or as_json:
         click.echo(report.encode(), nl=False)
     else:

@@ -9,7 +9,7 @@ from typing import Final
 
 from upwell.functions.errors import InvalidSettings
 from upwell.runtime.load.outcomes import Outcome
-from upwell.runtime.load.plan import EVERYTHING
+from upwell.runtime.load.plan import EVERYTHING, Load
 from upwell.runtime.load.report import ClassReport, LoadReport, Spread
 
 _SHAPE: Final = re.compile(r"(?:([^\s:]+):)?([a-z0-9.]+)\s*([<>])\s*(\d+(?:\.\d+)?)\s*(%|ms|s|)")
@@ -34,20 +34,20 @@ class Condition:
     limit: float
     unit: str
 
-    def violated(self, report: LoadReport) -> str | None:
-        """What the figure is, in words, when it does not keep the limit.
+    def check(self, load: Load) -> None:
+        """Raises InvalidSettings for a class that the run will have none of, before it begins."""
+        if self.class_name not in (EVERYTHING, *(each.name for each in load.classes)):
+            hint = "Name it with --class, or leave the class out."
+            where = f"--fail-on {self.text}"
+            raise InvalidSettings(f"there is no class {self.class_name}", where=where, hint=hint)
 
-        Raises InvalidSettings for a class that there is none of.
-        """
-        value = self._value(self._class(report))
+    def violated(self, report: LoadReport) -> str | None:
+        """What the figure is, in words, when it does not keep the limit."""
+        classes = {each.name: each for each in (report.total, *report.classes)}
+        # Alone, a class is all there is, and the report has no part for it.
+        value = self._value(classes.get(self.class_name, report.total))
         violated = value > self.limit if self.is_above else value < self.limit
         return f"{self.text}: it is {value:.6g}{self.unit and ' '}{self.unit}" if violated else None
-
-    def _class(self, report: LoadReport) -> ClassReport:
-        found = {each.name: each for each in (report.total, *report.classes)}.get(self.class_name)
-        if found is None:
-            raise InvalidSettings(f"there is no class {self.class_name}", where=f"--fail-on {self.text}")
-        return found
 
     def _value(self, of: ClassReport) -> float:
         if self.figure == "rate":

@@ -105,7 +105,9 @@ def test_a_condition_that_is_met_fails_the_command(shell: Shell) -> None:
     with serving() as (url, _):
         fine = shell.run("load", url, "-c", "1", "-n", "3", "--fail-on", "failed>0")
         bad = shell.run("load", f"{url}/broken", "-c", "1", "-n", "3", "--fail-on", "broken>10%")
-    assert fine.code == 0
+        guest = ("--class", "guest:user_type: guest", "--fail-on", "guest:limited<3")
+        alone = shell.run("load", url, "-c", "1", "-n", "3", *guest)
+    assert fine.code == alone.code == 0, alone.err
     assert bad.code == 1
     assert "Failed: broken>10%: it is 100 %" in bad.err
     assert "Code 498 : 3" in bad.out
@@ -142,6 +144,7 @@ def test_an_interrupt_ends_the_run_and_shows_what_there_is(shell: Shell) -> None
         ("http://127.0.0.1/", "--class", "guest"),
         ("http://127.0.0.1/", "--class", "a:b: c", "--class", "a:b: d"),
         ("http://127.0.0.1/", "--fail-on", "failed"),
+        ("http://127.0.0.1/", "--fail-on", "member:failed>0", "--class", "guest:b: c"),
         ("http://127.0.0.1/", "--extension", "a=b"),
         ("http://127.0.0.1/", "--timeout", "0"),
         ("http://127.0.0.1/", "--plot", "x.gif"),

@@ -115,11 +115,6 @@ def test_conditions_are_held_to_the_report(text: str, violated: bool | None) -> 
         assert (read_condition(text).violated(told) is not None) == violated
 
 
-def test_a_condition_on_a_class_that_there_is_none_of_is_refused() -> None:
-    with pytest.raises(InvalidSettings, match="there is no class member"):
-        read_condition("member:failed>0").violated(reported(record(1, 1), record(1, 1)))
-
-
 def test_a_violation_says_what_it_is() -> None:
     told = read_condition("failed>1%").violated(reported(record(90, 0, 10)))
     assert told == "failed>1%: it is 10 %"
