@@ -17,7 +17,6 @@ from upwell.runtime.api.explanation import Explained, ReplicaStart
 from upwell.runtime.clock import SystemClock
 from upwell.runtime.cluster.kinds import REVISION, SERVICE
 
-NOW = SystemClock.now()
 KEY = "default/hello-00001"
 SETTINGS = RevisionSettings()
 
@@ -28,8 +27,7 @@ def interface(tmp_path: Path) -> Iterator[Served]:
         yield running
 
 
-def decided(load: float, ready: int, ago: float) -> Decision:
-    now = NOW - ago
+def decided(load: float, ready: int, now: float) -> Decision:
     wished = kpa.decide(SETTINGS, kpa.start(SETTINGS, 0, now), Inputs(load, load, ready), now)
     return bounds.bound(
         SETTINGS, Activity(Status.ACTIVE, now - 900, True), wished, RequestPath(), now, revision=KEY
@@ -58,33 +56,35 @@ def explained(interface: Served, name: str = "hello-00001", **asked: str | float
 
 def test_the_ready_replicas_are_told_since_when(interface: Served) -> None:
     store(interface)
+    now = SystemClock.now()
     kept = interface.platform.autoscaler
-    kept.decisions[KEY] = [decided(140.0, 2, 1)]
+    kept.decisions[KEY] = [decided(140.0, 2, now - 1)]
     points = kept.points[KEY] = KeptPoints()
-    points.add(NOW - 6, 140.0, 2, 2)
-    points.add(NOW - 4, 140.0, 2, 2)
+    points.add(now - 6, 140.0, 2, 2)
+    points.add(now - 4, 140.0, 2, 2)
     assert explained(interface).revisions[0].ready_since is None, "it was so for as long as is known"
-    points.times[:0], points.load[:0], points.want[:0], points.ready[:0] = [NOW - 8], [70.0], [1], [1]
+    points.times[:0], points.load[:0], points.want[:0], points.ready[:0] = [now - 8], [70.0], [1], [1]
     since = explained(interface).revisions[0].ready_since
-    assert since == pytest.approx(NOW - 6, abs=0.001)
-    kept.started[KEY] = [ReplicaStart(NOW - each, 0.01) for each in (20, 6.5, 5)]
+    assert since == pytest.approx(now - 6, abs=0.001)
+    kept.started[KEY] = [ReplicaStart(now - each, 0.01) for each in (20, 6.5, 5)]
     since = explained(interface).revisions[0].ready_since
-    assert since == pytest.approx(NOW - 6.5, abs=0.001), "the points are seconds apart"
+    assert since == pytest.approx(now - 6.5, abs=0.001), "the points are seconds apart"
 
 
 def test_only_what_was_asked_for_is_told(interface: Served) -> None:
     store(interface)
+    now = SystemClock.now()
     kept = interface.platform.autoscaler
-    kept.decisions[KEY] = [decided(140.0, 2, ago) for ago in (300, 200, 50, 1)]
-    kept.started[KEY] = [ReplicaStart(NOW - ago, 0.01) for ago in (250, 40)]
+    kept.decisions[KEY] = [decided(140.0, 2, now - ago) for ago in (300, 200, 50, 1)]
+    kept.started[KEY] = [ReplicaStart(now - ago, 0.01) for ago in (250, 40)]
     points = kept.points[KEY] = KeptPoints()
     for ago in (300, 200, 50, 2):
-        points.add(NOW - ago, 1.0, 1, 1)
+        points.add(now - ago, 1.0, 1, 1)
     whole = explained(interface).revisions[0]
     assert (len(whole.history), len(whole.series), len(whole.starts)) == (4, 4, 2)
     part = explained(interface, since=100.0).revisions[0]
     assert (len(part.history), len(part.series), len(part.starts)) == (3, 2, 1)
-    assert part.history[0].at == pytest.approx(NOW - 200, abs=0.001), "it held when the time began"
+    assert part.history[0].at == pytest.approx(now - 200, abs=0.001), "it held when the time began"
 
 
 def test_a_service_none_of_whose_revisions_was_decided_on_is_told_so(interface: Served) -> None:
@@ -92,14 +92,14 @@ def test_a_service_none_of_whose_revisions_was_decided_on_is_told_so(interface: 
     for name in ("hello", "hello-00001"):
         with pytest.raises(Unavailable, match="nothing was decided yet"):
             explained(interface, name)
-    interface.platform.autoscaler.decisions[KEY] = [decided(1.0, 1, 1)]
+    interface.platform.autoscaler.decisions[KEY] = [decided(1.0, 1, SystemClock.now() - 1)]
     interface.platform.autoscaler.under[KEY] = SETTINGS
     assert explained(interface).revisions[0].percent == 0
 
 
 def test_a_revision_of_nobody_is_explained(interface: Served) -> None:
     store(interface, owner=None)
-    interface.platform.autoscaler.decisions[KEY] = [decided(1.0, 1, 1)]
+    interface.platform.autoscaler.decisions[KEY] = [decided(1.0, 1, SystemClock.now() - 1)]
     assert explained(interface).revisions[0].service == ""
 
 
