@@ -59,6 +59,11 @@ class RoutePlace:
         """The route's, and the tag's after a colon."""
         return f"{self.route}:{self.tag}" if self.tag else self.route
 
+    @property
+    def every_host(self) -> Iterable[str]:
+        """All canonical names by which a policy may mean it."""
+        return self.hosts | self.tag_hosts
+
     def meant_by(self, host: str, namespace: str) -> str | None:
         """What `host`, written in a policy of `namespace`, means of this place: the name of the Route with all
         its tags, of this tag, or nothing."""
@@ -99,6 +104,11 @@ class RevisionPlace:
     def parent_hosts(self) -> Iterator[str]:
         """The canonical names of what it belongs to."""
         return (f"{self.labels[each]}.{self.namespace}" for each in SERVICE_LABELS if each in self.labels)
+
+    @property
+    def every_host(self) -> Iterable[str]:
+        """All canonical names by which a policy may mean it."""
+        return (*self.own_hosts, *self.parent_hosts)
 
     def is_named(self, host: str, namespace: str) -> bool:
         """Whether `host`, written in a policy of `namespace`, means this revision alone."""

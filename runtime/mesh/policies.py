@@ -9,7 +9,7 @@ place, and stays with that part for as long as what it was made from is the same
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Sized
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -21,6 +21,7 @@ from upwell.functions.api.scheduling import QuotaSchedulingPolicy
 from upwell.functions.api.traffic_policy import RetryBudget as RetryBudgetRule
 from upwell.functions.api.virtual_service import VirtualService
 from upwell.runtime.clock import Clock
+from upwell.runtime.mesh.by_host import ByHost
 from upwell.runtime.mesh.chain import NOTHING, Chain, Found, build_chain
 from upwell.runtime.mesh.circuit_breaker import CircuitBreaker
 from upwell.runtime.mesh.http_route import HttpRoutes
@@ -37,11 +38,12 @@ from upwell.runtime.mesh.policy import Filter, Observer
 from upwell.runtime.mesh.quota_scheduling import QuotaScheduling
 from upwell.runtime.mesh.retries import RetryBudget
 from upwell.runtime.mesh.route_rules import ObservingOnRoute, OnRoute
-from upwell.runtime.mesh.scope import Scope
+from upwell.runtime.mesh.scope import Scope, named_hosts
 from upwell.runtime.mesh.settings import MeshSettings
 from upwell.runtime.timers import TimerWheel
 
 Part = TypeVar("Part")
+Policy = TypeVar("Policy", bound=PolicyResource)
 _Key = tuple[str, int]
 """A policy's name and which of its parts."""
 
@@ -86,11 +88,11 @@ class Policies:
         self._wheel = wheel
         self._clock = clock
         self._random = random
-        self._limiters: list[ASMLocalRateLimiter] = []
-        self._breakers: list[ASMCircuitBreaker] = []
-        self._routes: list[VirtualService] = []
-        self._rules: list[DestinationRule] = []
-        self._quotas: list[tuple[QuotaSchedulingPolicy, QuotaScheduling]] = []
+        self._limiters: ByHost[ASMLocalRateLimiter] = ByHost()
+        self._breakers: ByHost[ASMCircuitBreaker] = ByHost()
+        self._routes: ByHost[VirtualService] = ByHost()
+        self._rules: ByHost[DestinationRule] = ByHost()
+        self._quotas: ByHost[tuple[QuotaSchedulingPolicy, QuotaScheduling]] = ByHost()
         self._kept: dict[str, _Kept] = {}
         self._whole = _Kept()
 
@@ -98,7 +100,7 @@ class Policies:
         return f"<Policies {len(self)} at {len(self._kept)} places>"
 
     def __len__(self) -> int:
-        every: tuple[Sequence[object], ...] = (
+        every: tuple[Sized, ...] = (
             self._limiters,
             self._breakers,
             self._routes,
@@ -110,16 +112,17 @@ class Policies:
     def replace(self, resources: Iterable[PolicyResource]) -> None:
         """Put these policies in force, in the place of all that were."""
         ordered = sorted(resources, key=_precedence)
-        self._limiters = [each for each in ordered if isinstance(each, ASMLocalRateLimiter)]
-        self._breakers = [each for each in ordered if isinstance(each, ASMCircuitBreaker)]
-        self._routes = [each for each in ordered if isinstance(each, VirtualService)]
-        self._rules = [each for each in ordered if isinstance(each, DestinationRule)]
+        self._limiters = _by_host(each for each in ordered if isinstance(each, ASMLocalRateLimiter))
+        self._breakers = _by_host(each for each in ordered if isinstance(each, ASMCircuitBreaker))
+        self._routes = _by_host(each for each in ordered if isinstance(each, VirtualService))
+        self._rules = _by_host(each for each in ordered if isinstance(each, DestinationRule))
         self._whole.again()
-        self._quotas = [
+        quotas = [
             (each, self._whole.take((policy_name(each), 0), each.spec, partial(self._quota, each)))
             for each in ordered
             if isinstance(each, QuotaSchedulingPolicy)
         ]
+        self._quotas = ByHost((quota, named_hosts(quota[0])) for quota in quotas)
         for kept in self._kept.values():
             kept.again()
 
@@ -134,11 +137,14 @@ class Policies:
         if not len(self):
             return NOTHING
         scope, key = self._scope, f"route {place.name}"
-        limits, limit_events = self._limits(lambda each, config: scope.means_route(each, config, place))
-        breakers, observers, events = self._circuits(lambda each, config: scope.means_route(each, config, place))
+        limiters, breakers = self._limiters.at(place.every_host), self._breakers.at(place.every_host)
+        limits, limit_events = self._limits(limiters, lambda each, config: scope.means_route(each, config, place))
+        circuits, observers, events = self._circuits(
+            breakers, lambda each, config: scope.means_route(each, config, place)
+        )
         routes = self._http_routes(key, place)
         route_events = routes is not None and any(name.startswith(_EVENT_PREFIX) for name in routes.header_names)
-        found = Found(limits, breakers, observers, routes, reads_events=limit_events or events or route_events)
+        found = Found(limits, circuits, observers, routes, reads_events=limit_events or events or route_events)
         return build_chain(found, self._wheel)
 
     def at_revision(self, place: RevisionPlace) -> Chain:
@@ -146,19 +152,22 @@ class Policies:
         if not len(self):
             return NOTHING
         scope, key = self._scope, f"revision {place.namespace}/{place.name}"
-        limits, limit_events = self._limits(lambda each, config: scope.means_revision(each, config, place))
-        breakers, observers, events = self._circuits(
-            lambda each, config: scope.means_revision(each, config, place)
+        hosts = place.every_host
+        limits, limit_events = self._limits(
+            self._limiters.at(hosts), lambda each, config: scope.means_revision(each, config, place)
+        )
+        circuits, observers, events = self._circuits(
+            self._breakers.at(hosts), lambda each, config: scope.means_revision(each, config, place)
         )
         quotas = [
             quota.at(selectors)
-            for each, quota in self._quotas
+            for each, quota in self._quotas.at(hosts)
             if (selectors := scope.quota_selectors(each, place))
         ]
         balancing, budget = self._balancing(key, place)
         found = Found(
             limits,
-            breakers,
+            circuits,
             observers,
             None,
             tuple(quotas),
@@ -169,11 +178,13 @@ class Policies:
         return build_chain(found, self._wheel)
 
     def _limits(
-        self, meant: Callable[[ASMLocalRateLimiter, PolicyConfig], str | None]
+        self,
+        limiters: Iterable[ASMLocalRateLimiter],
+        meant: Callable[[ASMLocalRateLimiter, PolicyConfig], str | None],
     ) -> tuple[tuple[Filter, ...], bool]:
         filters: list[Filter] = []
         reads = False
-        for policy in self._limiters:
+        for policy in limiters:
             name = policy_name(policy)
             for index, config in enumerate(policy.spec.configs):
                 place = meant(policy, config)
@@ -185,12 +196,14 @@ class Policies:
         return tuple(filters), reads
 
     def _circuits(
-        self, meant: Callable[[ASMCircuitBreaker, PolicyConfig], str | None]
+        self,
+        breakers: Iterable[ASMCircuitBreaker],
+        meant: Callable[[ASMCircuitBreaker, PolicyConfig], str | None],
     ) -> tuple[tuple[Filter, ...], tuple[Observer, ...], bool]:
         filters: list[Filter] = []
         observers: list[Observer] = []
         reads = False
-        for policy in self._breakers:
+        for policy in breakers:
             name = policy_name(policy)
             for index, config in enumerate(policy.spec.configs):
                 place = meant(policy, config)
@@ -205,7 +218,7 @@ class Policies:
     def _http_routes(self, key: str, place: RoutePlace) -> HttpRoutes | None:
         found = [
             (precision, each.metadata.namespace != place.namespace, index, each)
-            for index, each in enumerate(self._routes)
+            for index, each in enumerate(self._routes.at(place.every_host))
             if (precision := self._scope.route_precision(each, place)) is not None
         ]
         if not found:
@@ -246,7 +259,7 @@ class Policies:
         """The one that names the revision most closely; among those its own namespace's."""
         found = [
             (precision, each.metadata.namespace != place.namespace, index, each)
-            for index, each in enumerate(self._rules)
+            for index, each in enumerate(self._rules.at(place.every_host))
             if (precision := self._scope.rule_precision(each, place)) is not None
         ]
         return min(found, key=lambda each: each[:3])[3] if found else None
@@ -264,6 +277,10 @@ def _retry_budget(rule: RetryBudgetRule) -> RetryBudget:
     return RetryBudget(
         default.percent if percent is None else percent, default.min_concurrency if least is None else least
     )
+
+
+def _by_host(policies: Iterable[Policy]) -> ByHost[Policy]:
+    return ByHost((policy, named_hosts(policy)) for policy in policies)
 
 
 def _precedence(resource: PolicyResource) -> tuple[str, str]:

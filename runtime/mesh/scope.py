@@ -7,14 +7,15 @@ routes and revisions alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from upwell.functions.api.asm import ASMCircuitBreaker, ASMLocalRateLimiter
 from upwell.functions.api.asm_scope import PolicyConfig
 from upwell.functions.api.destination_rule import DestinationRule
+from upwell.functions.api.policies import PolicyResource
 from upwell.functions.api.scheduling import QuotaSchedulingPolicy, Selector
 from upwell.functions.api.virtual_service import VirtualService
-from upwell.runtime.mesh.naming import ANY, RevisionPlace, RoutePlace, is_service_port, selects
+from upwell.runtime.mesh.naming import ANY, RevisionPlace, RoutePlace, canonical, is_service_port, selects
 from upwell.runtime.mesh.settings import MeshSettings
 
 
@@ -105,6 +106,21 @@ class Scope:
 
     def _is_gateway(self, selector: dict[str, str]) -> bool:
         return any(selects(selector, labels) for labels in self._settings.gateway_labels.values())
+
+
+def named_hosts(policy: PolicyResource) -> Iterator[str]:
+    """The canonical hosts that a policy names, patterns among them: it means no place but by one of these."""
+    namespace = policy.metadata.namespace
+    named: Iterable[tuple[str, str]] = ()
+    if isinstance(policy, (ASMLocalRateLimiter, ASMCircuitBreaker)):
+        named = (host for config in policy.spec.configs for host in _hosts(config, namespace))
+    elif isinstance(policy, VirtualService):
+        named = ((host, namespace) for host in policy.spec.hosts or ())
+    elif isinstance(policy, DestinationRule):
+        named = ((policy.spec.host, namespace),)
+    elif isinstance(policy, QuotaSchedulingPolicy):
+        named = ((each.host, namespace) for each in policy.spec.quota_scheduler.selectors)
+    return (canonical(*each) for each in named)
 
 
 def _hosts(config: PolicyConfig, namespace: str) -> Iterator[tuple[str, str]]:
