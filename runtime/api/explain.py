@@ -9,8 +9,9 @@ from typing import Protocol
 from upwell.autoscaler.decision import Decision
 from upwell.autoscaler.outlook import outlook
 from upwell.autoscaler.spec import RevisionSettings
-from upwell.functions.errors import NotFound, Unavailable
+from upwell.functions.errors import Unavailable
 from upwell.runtime.api.explanation import Explained, Explanation, Point, ReplicaStart
+from upwell.runtime.api.resources import missing
 from upwell.runtime.cluster.interface import Manifest, ObjectKey, ObjectStore, Replica
 from upwell.runtime.cluster.kinds import REVISION, SERVICE
 from upwell.runtime.cluster.labels import SERVICE_LABEL
@@ -131,7 +132,7 @@ async def explain(
     else:
         revision = await platform.objects.get(ObjectKey(REVISION, namespace, name)) if kind != SERVICE else None
         if revision is None:
-            raise NotFound("not found", where=f"{(kind or SERVICE).lower()}/{name}")
+            raise missing(kind or SERVICE, namespace, name)
         revisions = [revision]
         shares = await _shares_of_owner(platform.objects, revision)
     begin = -math.inf if since is None else now - since

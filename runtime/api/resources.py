@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from upwell.functions.errors import NotFound
 from upwell.runtime.cluster.kinds import (
     CONFIG_MAP,
     CONFIGURATION,
@@ -53,6 +54,14 @@ class Resource:
         """An object as commands print it: `service.serving.knative.dev/hello`."""
         return f"{self.type.lower()}/{name}"
 
+    def missing(self, namespace: str, name: str) -> NotFound:
+        """What to raise where there is no such object; `namespace` is empty for a kind that has none."""
+        listing = f"`upwell get {(*self.short, self.plural)[0]}"
+        if not self.has_namespace:
+            return NotFound("not found", where=self.told(name), hint=f"{listing}` lists what there is.")
+        what, hint = f"not found in the namespace {namespace}", f"{listing} -A` lists those of all namespaces."
+        return NotFound(what, where=self.told(name), hint=hint)
+
     @property
     def names(self) -> frozenset[str]:
         """Everything that a person may call it, in lower case."""
@@ -74,6 +83,12 @@ RESOURCES: Final[Sequence[Resource]] = (
     Resource(CONFIG_MAP, "configmaps", ("cm",)),
     Resource(NAMESPACE, "namespaces", ("ns",), has_namespace=False),
 )
+
+
+def missing(type: str, namespace: str, name: str) -> NotFound:
+    """What to raise where there is no object of a type, which need not be one of RESOURCES."""
+    resource = resource_of(type) or Resource(type, type.lower())
+    return resource.missing(namespace, name)
 
 
 def resource_of(type: str) -> Resource | None:

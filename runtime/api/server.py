@@ -40,6 +40,7 @@ from upwell.runtime.api.requests import (
     read_seconds,
     read_tail,
 )
+from upwell.runtime.api.resources import missing
 from upwell.runtime.api.shapes import PREFIX, SOCKET, SYNCED, Outcome, PlatformInfo, ReplicaInfo
 from upwell.runtime.api.streams import LineStream
 from upwell.runtime.clock import Clock
@@ -259,7 +260,7 @@ class ApiServer:
     async def _object(self, key: ObjectKey) -> Manifest:
         manifest = await self._platform.objects.get(key)
         if manifest is None:
-            raise NotFound("not found", where=f"{key.kind.lower()}/{key.name}")
+            raise missing(key.kind, key.namespace, key.name)
         return manifest
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
+
 import click
 
 from upwell.functions.errors import InvalidInput, NotFound
@@ -9,7 +12,9 @@ from upwell.runtime.api.client import Client
 from upwell.runtime.api.resources import Resource, resource_of
 from upwell.runtime.cli.named import Named, named_objects
 from upwell.runtime.cli.options import complete_file, complete_kind, complete_name, namespace_option, with_client
-from upwell.runtime.cluster.kinds import type_of
+from upwell.runtime.cluster.kinds import CONFIGURATION, REVISION, type_of
+from upwell.runtime.cluster.labels import CONFIGURATION_LABEL
+from upwell.runtime.control.routing_state import ROUTES_ANNOTATION
 
 EXAMPLES = """
 \b
@@ -54,13 +59,34 @@ def delete(
     missing: NotFound | None = None
     for each in _named_in(files, recursive, namespace) if files else named_objects(kind or "", names, namespace):
         try:
+            routes = _routes_to(client, each)
             client.delete(each.resource.type, each.namespace, each.name)
             click.echo(f"{each} deleted")
+            if routes:
+                click.echo(f"Warning: {each}: {_left_without(routes)}", err=True)
         except NotFound:
             if not ignore_not_found:
-                missing = missing or NotFound("not found", where=str(each))
+                missing = missing or each.missing()
     if missing is not None:
         raise missing
+
+
+def _routes_to(client: Client, deleted: Named) -> Sequence[str]:
+    """The routes that name a revision which no configuration would make anew. Raises NotFound."""
+    if deleted.resource.type != REVISION:
+        return ()
+    metadata = client.get(REVISION, deleted.namespace, deleted.name)["metadata"]
+    owner = metadata.get("labels", {}).get(CONFIGURATION_LABEL, "")
+    with contextlib.suppress(NotFound):
+        status = client.get(CONFIGURATION, deleted.namespace, owner).get("status", {})
+        if status.get("latestCreatedRevisionName") == deleted.name:
+            return ()
+    return [name for name in metadata.get("annotations", {}).get(ROUTES_ANNOTATION, "").split(",") if name]
+
+
+def _left_without(routes: Sequence[str]) -> str:
+    named = f"the route {routes[0]} names" if len(routes) == 1 else f"the routes {', '.join(routes)} name"
+    return f"{named} it in its traffic; name another revision there (spec.traffic of the Service or Route)"
 
 
 def _named_in(files: tuple[str, ...], recursive: bool, namespace: str | None) -> list[Named]:

@@ -137,7 +137,7 @@ def _look(client: Client, asked: _Asked) -> tuple[list[Object], NotFound | None]
         try:
             found.append(client.get(each.resource.type, each.namespace, each.name))
         except NotFound:
-            missing = missing or NotFound("not found", where=str(each))
+            missing = missing or each.missing()
     return found, missing
 
 

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from upwell.functions.errors import InvalidInput
+from upwell.functions.errors import InvalidInput, NotFound
 from upwell.runtime.api.resources import RESOURCES, Resource, resource_called
 from upwell.runtime.cluster.kinds import REVISION, SERVICE
 
@@ -22,6 +22,10 @@ class Named(NamedTuple):
 
     def __str__(self) -> str:
         return self.resource.told(self.name)
+
+    def missing(self) -> NotFound:
+        """What to raise where it is not there."""
+        return self.resource.missing(self.namespace, self.name)
 
 
 def find_resource(kind: str) -> Resource:

@@ -186,12 +186,32 @@ def test_a_command_runs_for_an_image_where_apply_was_called(shell: Shell) -> Non
 def test_what_is_not_there_is_told_and_may_be_ignored(shell: Shell) -> None:
     missing = shell.run("delete", "ksvc", "nobody")
     assert missing.code == 1
-    assert missing.err == "Error: service.serving.knative.dev/nobody: not found\n"
+    assert missing.err == (
+        "Error: service.serving.knative.dev/nobody: not found in the namespace default\n"
+        "  `upwell get ksvc -A` lists those of all namespaces.\n"
+    )
     assert shell.run("delete", "ksvc", "nobody", "--ignore-not-found").code == 0
     assert shell.run("get", "ksvc", "nobody").err == missing.err
     for asked in (["describe", "ksvc", "nobody"], ["logs", "nobody"], ["invoke", "ksvc/nobody"]):
         done = shell.run(*asked)
         assert (done.code, done.err) == (1, missing.err)
+
+
+def test_of_a_revision_that_had_traffic_and_is_not_made_anew_one_is_warned(shell: Shell) -> None:
+    shell.write("split.py", "async def main(): return 'ok'\n")
+    traffic = "  traffic:\n  - revisionName: split-a\n    percent: 100\n  - latestRevision: true\n    tag: next\n"
+    for name, extra in (("split-a", ""), ("split-b", traffic)):
+        named = f"  template:\n    metadata:\n      name: {name}\n"
+        text = manifest("split", extra=extra).replace("  template:\n", named)
+        shell.fine("apply", "-f", "-", "--image", "x=split.py", "--wait", given=text)
+    assert shell.run("delete", "rev", "split-b").err == ""
+    done = shell.run("delete", "rev", "split-a")
+    assert (done.code, done.out) == (0, "revision.serving.knative.dev/split-a deleted\n")
+    assert done.err == (
+        "Warning: revision.serving.knative.dev/split-a: the route split names it in its traffic; "
+        "name another revision there (spec.traffic of the Service or Route)\n"
+    )
+    shell.fine("delete", "ksvc", "split")
 
 
 def test_those_that_are_there_are_shown_beside_one_that_is_not(shell: Shell) -> None:

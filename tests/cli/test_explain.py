@@ -334,7 +334,7 @@ def test_a_services_revisions_with_traffic_or_replicas_are_told_and_no_other(int
 def test_what_is_not_there_and_what_was_not_decided_are_errors(interface: Served) -> None:
     done = explained(interface, "nobody")
     assert (done.code, done.out) == (1, "")
-    assert done.err == "Error: service.serving.knative.dev/nobody: not found\n"
+    assert done.err.startswith("Error: service.serving.knative.dev/nobody: not found in the namespace default\n")
     store(interface, "hello-00001")
     condition = {"type": "Ready", "status": "False", "reason": "Failed", "message": "main.py raises"}
     interface.run(_condition(interface, condition))
