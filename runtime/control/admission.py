@@ -8,6 +8,7 @@ prints can be applied again.
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -163,11 +164,15 @@ def _model_of(manifest: object, index: int) -> type[BaseModel]:
     model = _MODELS.get((str(version), str(kind)))
     if model is None:
         near = [known for known, name in _MODELS if name == kind]
-        message = (
-            f"must be {' or '.join(near)} for a {kind} here" if near else f"{_taken()}, not {kind} ({version})"
-        )
-        raise Refused(index, [Fault(("apiVersion",) if near else ("kind",), message)])
+        if near:
+            raise Refused(index, [Fault(("apiVersion",), f"must be {' or '.join(near)} for kind {kind}")])
+        raise Refused(index, [Fault(("kind",), _unknown(str(kind), str(version)))])
     return model
+
+
+def _unknown(kind: str, version: str) -> str:
+    alike = difflib.get_close_matches(kind, [name for _, name in _MODELS], n=1, cutoff=0.75)
+    return f"there is no kind {kind}; did you mean {alike[0]}?" if alike else f"{_taken()}, not {kind} ({version})"
 
 
 def _taken() -> str:

@@ -36,8 +36,8 @@ ASM_GROUP: Final = "istio.alibabacloud.com/"
 _LISTS_MESSAGES: Final = ("ASMCircuitBreaker",)
 """Alibaba's schema gives these a list where the others have a text."""
 _NOWHERE: Final = (
-    "no route or revision is what its hosts and selector name; it acts in its own namespace alone, unless that is"
-    " one of the operator's"
+    "no route or revision is what its hosts, ports and selector name. `upwell get rt,rev -A` lists them; a policy"
+    " of {} acts on those of its namespace alone, unless that is one of the operator's"
 )
 
 
@@ -177,7 +177,8 @@ def policy_status(manifest: Manifest, places: Sequence[str], wrong: str | None, 
     if wrong is not None:
         condition = StatusCondition(READY, "False", "Invalid", wrong)
     elif not places:
-        condition = StatusCondition(READY, "False", "NothingMatched", _NOWHERE)
+        nowhere = _NOWHERE.format(manifest["metadata"]["namespace"])
+        condition = StatusCondition(READY, "False", "NothingMatched", nowhere)
     else:
         more = f" and {len(places) - PLACES_TOLD} more" if len(places) > PLACES_TOLD else ""
         condition = StatusCondition(READY, "True", "", f"acts on {', '.join(places[:PLACES_TOLD])}{more}")

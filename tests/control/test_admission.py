@@ -135,6 +135,10 @@ def test_what_is_left_out_is_what_config_defaults_says() -> None:
         ({"apiVersion": "v1", "kind": ["Service"]}, "kind: must be a string"),
         ({"apiVersion": "v1", "kind": "Service"}, "apiVersion: must be serving.knative.dev/v1"),
         ({"apiVersion": "apps/v1", "kind": "Deployment"}, "kind: taken are Service"),
+        (
+            {"apiVersion": "serving.knative.dev/v1", "kind": "Servce"},
+            "kind: there is no kind Servce; did you mean Service?",
+        ),
         ({**service(), "metadata": None}, "metadata: "),
         ({**service(), "spec": {"template": {}}}, "spec.template.spec: required"),
         (config_map("config-observability", {}), "metadata.name: taken are config-autoscaler, config-defaults"),
