@@ -97,6 +97,8 @@ def topology(
     for shown in _shown(client, interval, namespace, everything=everything):
         if html is not None:
             _write(html, shown, max(1, round(interval)) if watch else None)
+            if not watch:
+                click.echo(f"{html} written", err=True)
         if output == "json":
             click.echo(json.dumps(shown.to_json(), indent=None if watch else 2, ensure_ascii=False))
         elif output == "dot":

@@ -81,9 +81,11 @@ class Certificate:
         try:
             context.load_cert_chain(certificate, key, password=_no_password)
         except (OSError, ValueError) as error:
+            absent = [str(path) for path in self._files if not path.exists()]
+            why = f"there is no file {absent[0]}" if absent else str(error)
             hint = "Give a certificate chain in PEM and its unencrypted key."
             where = f"{self._flag} {certificate}"
-            raise InvalidSettings(f"no usable certificate: {error}", where=where, hint=hint) from error
+            raise InvalidSettings(f"no usable certificate: {why}", where=where, hint=hint) from error
         return context
 
 

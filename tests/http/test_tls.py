@@ -223,6 +223,7 @@ def test_one_that_cannot_be_used_from_the_start_is_refused_with_its_flag(
     with pytest.raises(InvalidSettings) as raised:
         Certificate(files)
     assert raised.value.where == f"--tls-certificate {files}"
+    assert content is not None or raised.value.what == f"no usable certificate: there is no file {files}"
 
 
 def test_one_who_speaks_no_tls_or_nothing_at_all_is_let_go_and_others_are_served(loop: str) -> None:
