@@ -23,7 +23,7 @@ from upwell.runtime.clock import Clock
 from upwell.runtime.cluster.interface import Manifest, ObjectChange, ObjectKey, ObjectStore
 from upwell.runtime.cluster.kinds import INGRESS, REVISION
 from upwell.runtime.control.conditions import READY, holds_for_generation
-from upwell.runtime.control.ingress import programmed_status, unreadable_status, virtual_hosts
+from upwell.runtime.control.ingress import outclaimed_status, programmed_status, unreadable_status, virtual_hosts
 from upwell.runtime.gateway.activator import RevisionLimits
 from upwell.runtime.gateway.routes import RouteTable, VirtualHost
 from upwell.runtime.workqueue import Controller
@@ -102,6 +102,8 @@ class Follower:
         """Set once the gateway has all that was stored when this began."""
         self._revisions: set[ObjectKey] = set()
         self._ingresses: dict[ObjectKey, _Ingress] = {}
+        self._lost: Mapping[str, Mapping[str, str]] = {}
+        """Hosts that Ingresses claim and others have."""
         self._changed: set[ObjectKey] = set()
         self._is_synced = False
         self._to_program = asyncio.Event()
@@ -186,6 +188,10 @@ class Follower:
             self._routes = self._routes.changed({_name(key): self._vhosts(key) for key in changed})
             self._gateway.set_routes(self._routes)
             self.is_programmed.set()
+            before, self._lost = self._lost, self._routes.lost()
+            for name in before.keys() | self._lost.keys():
+                if before.get(name) != self._lost.get(name):
+                    changed.add(ObjectKey(INGRESS, *name.split("/", 1)))
             for key in sorted(changed):
                 self._acknowledging.queue.add(key)
             await asyncio.sleep(max(PROGRAM_INTERVAL_SECONDS, (loop.time() - began) / PROGRAM_SHARE))
@@ -204,12 +210,16 @@ class Follower:
             return
         if programmed.generation != manifest["metadata"]["generation"]:
             return
-        if programmed.fault:
-            status = unreadable_status(manifest, programmed.generation, programmed.fault, self._clock.now())
+        lost, now = self._lost.get(_name(key)), self._clock.now()
+        if programmed.fault or lost:
+            if programmed.fault:
+                status = unreadable_status(manifest, programmed.generation, programmed.fault, now)
+            else:
+                status = outclaimed_status(manifest, programmed.generation, lost or {}, now)
             if status != manifest.get("status"):
                 await self._objects.update_status(manifest | {"status": status})
         elif not holds_for_generation(manifest, READY):
-            status = programmed_status(manifest, programmed.generation, self._clock.now())
+            status = programmed_status(manifest, programmed.generation, now)
             await self._objects.update_status(manifest | {"status": status})
 
 

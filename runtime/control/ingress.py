@@ -5,7 +5,7 @@ An Ingress (networking.internal.knative.dev) is made for a Route, or written by 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from upwell.runtime.cluster.interface import Manifest
@@ -15,6 +15,8 @@ from upwell.runtime.gateway.routes import PathRule, RouteTarget, VirtualHost
 from upwell.runtime.http.messages import Headers
 
 CLUSTER_LOCAL: Final = "ClusterLocal"
+HOSTS_TOLD: Final = 10
+"""Of those that others have, in a status."""
 
 
 def routed_revisions(ingress: Manifest) -> list[str]:
@@ -31,8 +33,20 @@ def programmed_status(ingress: Manifest, generation: int, now: float) -> dict[st
 
 def unreadable_status(ingress: Manifest, generation: int, fault: str, now: float) -> dict[str, Any]:
     """The status of an Ingress whose `generation` holds what cannot be read."""
+    return _failed_status(ingress, generation, "Invalid", fault, now)
+
+
+def outclaimed_status(ingress: Manifest, generation: int, owners: Mapping[str, str], now: float) -> dict[str, Any]:
+    """The status of an Ingress some of whose hosts others have: `owners` by host."""
+    told = "; ".join(
+        f"{host} belongs to the Ingress {owner}" for host, owner in sorted(owners.items())[:HOSTS_TOLD]
+    )
+    return _failed_status(ingress, generation, "HostTaken", told, now)
+
+
+def _failed_status(ingress: Manifest, generation: int, reason: str, message: str, now: float) -> dict[str, Any]:
     conditions = [
-        StatusCondition(type, "False", "Invalid", fault)
+        StatusCondition(type, "False", reason, message)
         for type in ("LoadBalancerReady", "NetworkConfigured", READY)
     ]
     return {"observedGeneration": generation, "conditions": merge(ingress, conditions, now)}

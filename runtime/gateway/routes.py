@@ -138,6 +138,15 @@ class RouteTable:
         vhost = self._by_host.get(host)
         return vhost if vhost is not None else self._find_otherwise(host)
 
+    def lost(self) -> Mapping[str, Mapping[str, str]]:
+        """The hosts that Ingresses claim and others have: by Ingress, who has each host."""
+        found: dict[str, dict[str, str]] = {}
+        for host, (winner, *losers) in self._contested.items():
+            for loser in losers:
+                if loser.name != winner.name:
+                    found.setdefault(loser.name, {})[host.decode()] = winner.name
+        return found
+
     def changed(self, ingresses: Mapping[str, Sequence[VirtualHost]]) -> Self:
         """The table with these Ingresses as given, by `namespace/name`; one without virtual hosts is removed."""
         table = self.__class__()

@@ -122,3 +122,24 @@ def test_a_revision_that_cannot_be_read_leaves_the_others() -> None:
             assert told.revisions == {"default/good"}
 
     run_fake(scenario())
+
+
+def test_an_ingress_whose_host_another_has_says_so_until_it_gets_it() -> None:
+    async def scenario() -> None:
+        clock = FakeClock(loop=asyncio.get_running_loop())
+        objects, told = MemoryStore(clock), Told()
+        await objects.create(ingress("first"))
+        await asyncio.sleep(2.0)
+        late = ingress("late", ingress("first")["spec"])
+        await objects.create(late)
+        async with following(objects, told):
+            assert await said(objects, ingress("first")) == ("True", "")
+            assert await said(objects, late) == ("False", "HostTaken")
+            stored = await objects.get(ObjectKey.of(late))
+            assert stored is not None
+            message = stored["status"]["conditions"][0]["message"]
+            assert message == "first.example.com belongs to the Ingress default/first"
+            await objects.delete(ObjectKey.of(ingress("first")))
+            assert await said(objects, late) == ("True", "")
+
+    run_fake(scenario())
