@@ -29,19 +29,19 @@ class Mirroring:
         self.sent = 0
         self.dropped = 0
 
-    def copy(self, call: PolicedCall, targets: Sequence[MirrorTarget]) -> None:
-        """Send a copy of a request that is over to each of `targets`, if it can still be copied."""
+    def copy(self, call: PolicedCall, targets: Sequence[MirrorTarget], policy: str) -> None:
+        """Send a copy of a request that is over to each of `targets` of a policy, if it can still be copied."""
         exchange = call.exchange
         body = exchange.body
         if body is None or exchange.request.upgrade is not None:
             self.dropped += len(targets)
             return
         for target in targets:
-            self._send(call, target, body)
+            self._send(call, target, body, policy)
 
-    def _send(self, call: PolicedCall, mirror: MirrorTarget, body: bytes) -> None:
+    def _send(self, call: PolicedCall, mirror: MirrorTarget, body: bytes, policy: str) -> None:
         gateway, exchange = self._gateway, call.exchange
-        rule, target = gateway.policing.destination(mirror.host, mirror.subset, exchange)
+        rule, target = gateway.policing.destination(mirror.host, mirror.subset, exchange, policy)
         entry = gateway.revisions.get(target.revision) if target is not None else None
         if rule is None or target is None or entry is None:
             self.dropped += 1

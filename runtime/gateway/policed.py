@@ -347,4 +347,4 @@ class PolicedCall(Call):
             self.entry.activator.retrying.pop(self, None)
         super()._finish(status, reason)
         if plan is not None and plan.mirrors and self.dispatched_at:
-            self.gateway.policing.mirroring.copy(self, plan.mirrors)
+            self.gateway.policing.mirroring.copy(self, plan.mirrors, plan.route.policy)

@@ -60,8 +60,8 @@ class Policing:
         self._acting: dict[VirtualHost, Acting] = {}
         self._known: set[VirtualHost] = set()
         self._targeting: dict[str, set[VirtualHost]] = {}
-        self._leads_to: dict[str, PathRule | VirtualHost | None] = {}
-        """What the destinations of rules mean, by host, until routes or revisions change."""
+        self._leads_to: dict[tuple[str, str], PathRule | VirtualHost | None] = {}
+        """What destinations mean, by host and the rule's namespace, until routes or revisions change."""
 
     def __repr__(self) -> str:
         return f"<Policing {self._policies!r}, acting on {len(self._acting)} virtual hosts>"
@@ -207,7 +207,7 @@ class Policing:
         rule: PathRule | None
         if plan is not None and plan.destination is not None:
             host = plan.destination.host
-            rule, target = self.destination(host, plan.destination.subset, exchange)
+            rule, target = self.destination(host, plan.destination.subset, exchange, plan.route.policy)
             if rule is None:
                 gateway.refuse(exchange, 503, "no_destination", f"no route or revision is named {host}\n")
                 return
@@ -229,12 +229,14 @@ class Policing:
         PolicedCall(gateway, entry, path, exchange, request, acting.chain).start()
 
     def destination(
-        self, host: str, subset: str | None, exchange: Exchange
+        self, host: str, subset: str | None, exchange: Exchange, policy: str
     ) -> tuple[PathRule | None, RouteTarget | None]:
-        """Where a route's destination leads: to a revision by its service, or by the rules of another route."""
-        if host not in self._leads_to:
-            self._leads_to[host] = self._place_of(host)
-        place = self._leads_to[host]
+        """Where a destination of `policy` leads: to a revision by its service, or by the rules of a route. A
+        tenant's policy leads to what its own namespace has and to what everybody may call."""
+        meant = (host, policy.partition(" ")[2].partition("/")[0])
+        if meant not in self._leads_to:
+            self._leads_to[meant] = self._place_of(*meant)
+        place = self._leads_to[meant]
         if isinstance(place, PathRule):
             return place, place.targets[0]
         rule = place.find(exchange.request) if place is not None else None
@@ -245,13 +247,18 @@ class Policing:
         total = sum(target.percent for target in rule.targets)
         return rule, rule.pick(random.random() * total) if total else None
 
-    def _place_of(self, host: str) -> PathRule | VirtualHost | None:
+    def _place_of(self, host: str, seen_from: str) -> PathRule | VirtualHost | None:
         gateway = self._gateway
         name, _, namespace = host.partition(".")
+        is_operators = self.settings.is_operators(seen_from)
         for revision in (f"{namespace}/{name}", f"{namespace}/{name.removesuffix(PRIVATE)}"):
-            if revision in gateway.revisions:
+            if revision in gateway.revisions and (is_operators or namespace == seen_from):
                 return PathRule(b"/", (), (RouteTarget(revision, 100, _told(namespace, revision)),))
-        return gateway.routes.find(host.encode("latin-1", "replace"))
+        vhost = gateway.routes.find(host.encode("latin-1", "replace"))
+        if vhost is None or is_operators or vhost.name.partition("/")[0] == seen_from:
+            return vhost
+        is_public = any(not each.is_private for each in gateway.routes.of(vhost.name))
+        return vhost if is_public else None
 
     def _in_subset(self, rule: PathRule, host: str, subset: str) -> PathRule:
         """The rule for those of its revisions that a DestinationRule's subset names."""

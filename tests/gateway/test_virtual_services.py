@@ -23,6 +23,7 @@ from support.policed import (
 from support.policies import HTTPBIN, asking, httpbin, policy, status
 from upwell.functions.api.policies import PolicyResource
 from upwell.runtime.gateway.activator import RevisionLimits
+from upwell.runtime.gateway.routes import PathRule, RouteTable, RouteTarget, VirtualHost
 from upwell.runtime.mesh.settings import MeshSettings
 from upwell.runtime.testing.loop import run_fake
 
@@ -339,6 +340,33 @@ def test_a_path_may_lead_to_another_route() -> None:
             # No rule was for it, so the route's own targets had it.
             assert own.only.target == b"/mine"
             await is_over(on)
+
+    run_fake(scenario())
+
+
+@pytest.mark.parametrize(
+    ("host", "is_private", "answer"),
+    [
+        ("vault.safe.svc.cluster.local", True, 503),
+        ("vault.safe.svc.cluster.local", False, 200),
+        ("vault-00001.safe", True, 503),
+        ("vault-00001-private.safe", False, 503),
+    ],
+)
+def test_a_tenants_rule_reaches_of_another_namespace_what_everybody_may_call(
+    host: str, is_private: bool, answer: int
+) -> None:
+    async def scenario() -> None:
+        async with httpbin(service({"route": [{"destination": {"host": host}}]})) as on:
+            target = RouteTarget("safe/vault-00001", 100)
+            rule = PathRule(b"/", (), (target,))
+            hosts = [VirtualHost("safe/vault", ("vault.safe", "vault.safe.svc"), (rule,), is_private=True)]
+            if not is_private:
+                hosts.append(VirtualHost("safe/vault", ("vault.example.com",), (rule,)))
+            on.gateway.set_routes(RouteTable([*on.gateway.routes.vhosts, *hosts]))
+            on.gateway.set_revision(target.revision, RevisionLimits(), {"serving.knative.dev/service": "vault"})
+            await on.replica(Player(), revision=target.revision)
+            assert await ask(on, asking()) == answer
 
     run_fake(scenario())
 
