@@ -8,19 +8,26 @@ prints them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Annotated, Any, NamedTuple
+from itertools import groupby
+from typing import Annotated, Any, Final, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.alias_generators import to_camel
-from pydantic_core import PydanticCustomError
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from upwell.functions.api.names import is_dns_1035_label, is_dns_1123_label, is_dns_subdomain
 
 _QUALIFIED = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)")
 _PREFIX = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _ANNOTATIONS_LIMIT = 256 * 1024
+_ALTERNATIVES: Final = {
+    ("str", "string_type"): "a string",
+    ("int", "int_type"): "a whole number",
+    ("float", "float_type"): "a number",
+}
+"""Of a field that may be one or the other pydantic tells an error for each, below the field, by its type."""
 
 
 class Fault(NamedTuple):
@@ -55,9 +62,24 @@ def invalid(message: str, *path: str | int) -> PydanticCustomError:
 
 def faults(error: ValidationError) -> Iterator[Fault]:
     """Each field at fault, in the API's words."""
-    for each in error.errors(include_url=False, include_input=False):
-        path = (*each["loc"], *each.get("ctx", {}).get("path", ()))
-        yield Fault(path, _message(each["type"], each["msg"]))
+    for field, group in groupby(error.errors(include_url=False, include_input=False), _field_of_alternative):
+        errors = list(group)
+        if field is not None and len(errors) > 1:
+            yield Fault(field, f"must be {_either([each['loc'][-1], each['type']] for each in errors)}")
+            continue
+        for each in errors:
+            path = (*each["loc"], *each.get("ctx", {}).get("path", ()))
+            yield Fault(path, _message(each["type"], each["msg"]))
+
+
+def _field_of_alternative(error: ErrorDetails) -> tuple[str | int, ...] | None:
+    *field, last = error["loc"] or ("",)
+    return tuple(field) if (last, error["type"]) in _ALTERNATIVES else None
+
+
+def _either(alternatives: Iterable[Sequence[str | int]]) -> str:
+    words = [_ALTERNATIVES[str(name), str(kind)] for name, kind in alternatives]
+    return " or ".join(word for word in words if word != "a whole number" or "a number" not in words)
 
 
 def _message(kind: str, message: str) -> str:

@@ -73,6 +73,10 @@ Pattern = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_c
 Amount = Annotated[int | float, Field(ge=0, allow_inf_nan=False)]
 """Of tokens. An integer stays one when it is printed."""
 Priority = Annotated[int | float, Field(gt=0, allow_inf_nan=False)]
+_HEADER_LABEL: Final = "http.request.header."
+_REQUEST_LABELS: Final = frozenset(
+    f"http.{name}" for name in ("method", "target", "host", "scheme", "flavor", "request_content_length")
+)
 Label = Annotated[str, Field(min_length=1, max_length=1024)]
 """The name of a flow label."""
 
@@ -384,6 +388,7 @@ class QuotaSchedulingPolicy(PolicyResource):
             found.append("spec.quota_scheduler.rate_limiter.lazy_sync has no effect: one gateway has all tokens")
         for index, selector in enumerate(quota.selectors):
             found += _selector_warnings(f"spec.quota_scheduler.selectors[{index}]", selector)
+        found += [_label_warning(label) for label in sorted(quota.labels) if not _may_be_there(label)]
         return found + _workload_warnings(quota.scheduler.workloads or [])
 
 
@@ -391,6 +396,18 @@ def _below(manifest: Any, *path: str) -> dict[str, Any]:
     for name in path:
         manifest = manifest.get(name) if isinstance(manifest, dict) else None
     return manifest if isinstance(manifest, dict) else {}
+
+
+def _may_be_there(label: str) -> bool:
+    """Whether a request can have it; whatever is not named below `http.` may be a member of its baggage."""
+    if label.startswith(_HEADER_LABEL):
+        return "-" not in label and label == label.lower()
+    return not label.startswith("http.") or label in _REQUEST_LABELS
+
+
+def _label_warning(label: str) -> str:
+    meant = f"{_HEADER_LABEL}NAME, in lower case with _ for -"
+    return f"spec.quota_scheduler: no request has the label {label!r}: a header's is {meant}"
 
 
 def _selector_warnings(path: str, selector: Selector) -> list[str]:
