@@ -62,9 +62,10 @@ class _Kept:
         self._before: dict[_Key, tuple[object, Any]] = {}
         self._now: dict[_Key, tuple[object, Any]] = {}
 
-    def again(self) -> None:
-        """What is not taken from here on until the next time is forgotten then."""
+    def again(self) -> bool:
+        """What is not taken from here on until the next time is forgotten then. Whether there is anything."""
         self._before, self._now = self._now, {}
+        return bool(self._before)
 
     def take(self, key: _Key, made_from: object, make: Callable[[], Part]) -> Part:
         """The part as it was, if it was made from the same, or a new one."""
@@ -123,8 +124,7 @@ class Policies:
             if isinstance(each, QuotaSchedulingPolicy)
         ]
         self._quotas = ByHost((quota, named_hosts(quota[0])) for quota in quotas)
-        for kept in self._kept.values():
-            kept.again()
+        self._kept = {place: kept for place, kept in self._kept.items() if kept.again() and len(self)}
 
     def forget(self, place: str) -> None:
         """The route or revision `place` is gone."""

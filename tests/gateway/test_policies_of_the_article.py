@@ -300,3 +300,16 @@ def test_a_limit_of_a_tags_host_leaves_the_route_alone() -> None:
             assert await burst(on, 3, asking(host=HELLO_HOST)) == [200] * 3
 
     run_fake(scenario())
+
+
+def test_nothing_is_kept_of_policies_that_are_no_longer_there() -> None:
+    async def scenario() -> None:
+        names = ("asm-circuit-breaker", "destination-rule", "quota-scheduling-policy")
+        async with httpbin(*(article(name) for name in names)) as on:
+            await on.replica(revision=HTTPBIN)
+            assert await statuses(on, 3, asking()) == [200] * 3
+            on.gateway.set_policies([])
+            assert repr(on.gateway.policing) == "<Policing <Policies 0 at 0 places>, acting on 0 virtual hosts>"
+            assert await statuses(on, 1, asking()) == [200]
+
+    run_fake(scenario())
