@@ -13,8 +13,7 @@ from upwell.runtime.api.resources import Resource, resource_of
 from upwell.runtime.cli.named import Named, named_objects
 from upwell.runtime.cli.options import complete_file, complete_kind, complete_name, namespace_option, with_client
 from upwell.runtime.cluster.kinds import CONFIGURATION, REVISION, type_of
-from upwell.runtime.cluster.labels import CONFIGURATION_LABEL
-from upwell.runtime.control.routing_state import ROUTES_ANNOTATION
+from upwell.runtime.cluster.labels import CONFIGURATION_LABEL, ROUTES_ANNOTATION
 
 EXAMPLES = """
 \b

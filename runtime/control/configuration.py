@@ -16,6 +16,7 @@ from upwell.runtime.cluster.labels import (
     CONFIGURATION_LABEL,
     CONFIGURATION_UID_LABEL,
     GENERATION_LABEL,
+    ROUTES_ANNOTATION,
     SERVICE_LABEL,
     SERVICE_UID_LABEL,
 )
@@ -24,7 +25,6 @@ from upwell.runtime.control.conditions import READY, StatusCondition, find, is_t
 from upwell.runtime.control.resources import owner_reference
 from upwell.runtime.control.routing_state import (
     MODIFIED_ANNOTATION,
-    ROUTES_ANNOTATION,
     ROUTING_STATE_LABEL,
     RoutingState,
     time_text,

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from upwell.functions.api.names import child_name
 from upwell.runtime.cluster.interface import Manifest
-from upwell.runtime.cluster.labels import CONFIGURATION_LABEL, REVISION_LABEL
-from upwell.runtime.control.routing_state import MODIFIED_ANNOTATION, ROUTES_ANNOTATION, ROUTING_STATE_LABEL
+from upwell.runtime.cluster.labels import CONFIGURATION_LABEL, REVISION_LABEL, ROUTES_ANNOTATION
+from upwell.runtime.control.routing_state import MODIFIED_ANNOTATION, ROUTING_STATE_LABEL
 
 _LIMITS: Final = {
     "CONTAINER_CONCURRENCY": "containerConcurrency",

@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from typing import Final
 
 from upwell.runtime.cluster.interface import Manifest
+from upwell.runtime.cluster.labels import ROUTES_ANNOTATION
 
 ROUTING_STATE_LABEL: Final = "serving.knative.dev/routingState"
 MODIFIED_ANNOTATION: Final = "serving.knative.dev/routingStateModified"
-ROUTES_ANNOTATION: Final = "serving.knative.dev/routes"
 
 
 class RoutingState(enum.Enum):

@@ -6,12 +6,11 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from upwell.runtime.cluster.interface import Manifest
-from upwell.runtime.cluster.labels import SERVICE_LABEL, SERVICE_UID_LABEL
+from upwell.runtime.cluster.labels import ROUTES_ANNOTATION, SERVICE_LABEL, SERVICE_UID_LABEL
 from upwell.runtime.control.conditions import READY, StatusCondition, find, merge, summary
 from upwell.runtime.control.kingress import LAST_APPLIED_ANNOTATION
 from upwell.runtime.control.resources import is_controlled_by, owner_reference
 from upwell.runtime.control.rollout import DURATION_ANNOTATIONS
-from upwell.runtime.control.routing_state import ROUTES_ANNOTATION
 from upwell.runtime.control.writes import Verb, Write
 
 _REVISION_NAMES: Final = ("latestCreatedRevisionName", "latestReadyRevisionName")

@@ -13,10 +13,10 @@ from upwell.functions.api.meta import Fault
 from upwell.functions.errors import InvalidFunction
 from upwell.runtime.cluster.interface import Manifest
 from upwell.runtime.cluster.kinds import type_of
+from upwell.runtime.cluster.labels import ROUTES_ANNOTATION
 from upwell.runtime.cluster.reference import SOURCE_ANNOTATION, SourceReference, read_reference
 from upwell.runtime.control.admitted import SET_BY_PLATFORM, WITH_TEMPLATE, Action, Admitted, Declared, Refused
 from upwell.runtime.control.configuration import CREATOR_ANNOTATION, MODIFIER_ANNOTATION
-from upwell.runtime.control.routing_state import ROUTES_ANNOTATION
 
 NOTED_ANNOTATIONS: Final = (CREATOR_ANNOTATION, MODIFIER_ANNOTATION, ROUTES_ANNOTATION)
 """Kept when a manifest is applied that does not say them."""
