@@ -50,6 +50,7 @@ from upwell.runtime.cluster.reference import SOURCE_ANNOTATION, SourceReference,
 from upwell.runtime.control.admitted import SET_BY_PLATFORM, Admitted, Declared, Refused
 from upwell.runtime.control.config import CONFIG_MAPS, CONFIG_NAMESPACE, ConfigLayers, check_config_map
 from upwell.runtime.control.honoured import not_honoured
+from upwell.runtime.control.kingress import HTTP_OPTION_ANNOTATIONS, HTTP_OPTIONS
 from upwell.runtime.control.revision import PROGRESS_DEADLINE, read_progress_deadline
 from upwell.runtime.control.rollout import DURATION_ANNOTATIONS, read_rollout_duration
 from upwell.runtime.control.settling import settle
@@ -222,7 +223,7 @@ def _declared_serving(resource: BaseModel, context: AdmissionContext, index: int
     """A Service, Configuration or Route."""
     if isinstance(resource, Route):
         declared = complete_route(resource).to_manifest()
-        found, warnings = list(_rollout_faults(declared)), list[str]()
+        found, warnings = list(_route_faults(declared)), list[str]()
     elif isinstance(resource, Configuration):
         declared = complete_configuration(resource, context.defaults).to_manifest()
         found, warnings = _template_findings(declared, context)
@@ -230,7 +231,7 @@ def _declared_serving(resource: BaseModel, context: AdmissionContext, index: int
         assert isinstance(resource, Service), "one of the models"
         declared = with_defaults(resource, context.defaults).to_manifest()
         found, warnings = _template_findings(declared, context)
-        found += _rollout_faults(declared)
+        found += _route_faults(declared)
     if found:
         raise Refused(index, found)
     return Declared(declared, tuple(warnings))
@@ -256,6 +257,11 @@ def _template_findings(declared: Manifest, context: AdmissionContext) -> tuple[l
     return found, [*warnings, *_annotation_warnings(annotations, context.autoscaler)]
 
 
+def _route_faults(declared: Manifest) -> Iterable[Fault]:
+    yield from _rollout_faults(declared)
+    yield from _http_option_faults(declared)
+
+
 def _rollout_faults(declared: Manifest) -> Iterable[Fault]:
     annotations = declared["metadata"].get("annotations", {})
     for key in DURATION_ANNOTATIONS:
@@ -263,6 +269,15 @@ def _rollout_faults(declared: Manifest) -> Iterable[Fault]:
             read_rollout_duration(annotations.get(key, ""))
         except ValueError as error:
             yield Fault(("metadata", "annotations", key), f"{error}, was {annotations[key][:64]!r}")
+
+
+def _http_option_faults(declared: Manifest) -> Iterable[Fault]:
+    annotations = declared["metadata"].get("annotations", {})
+    for key in HTTP_OPTION_ANNOTATIONS:
+        given = annotations.get(key, "")
+        if given and given.lower() not in HTTP_OPTIONS:
+            message = f"must be {' or '.join(HTTP_OPTIONS)}, was {given[:64]!r}"
+            yield Fault(("metadata", "annotations", key), message)
 
 
 def _annotation_warnings(annotations: Mapping[str, str], config: AutoscalerConfig) -> Iterable[str]:

@@ -126,6 +126,17 @@ def test_what_is_left_out_is_what_config_defaults_says() -> None:
     assert spec["containerConcurrency"] == 4
 
 
+@pytest.mark.parametrize("key", ["networking.knative.dev/http-protocol", "networking.knative.dev/httpOption"])
+def test_how_plain_http_is_answered_has_to_be_spelled_right(key: str) -> None:
+    for value in ("", "enabled", "Redirected"):
+        assert admit(annotated({key: value}, template=False), None, CONTEXT).action == "created"
+    with pytest.raises(Refused) as raised:
+        admit(annotated({key: "redirectd"}, template=False), None, CONTEXT)
+    (fault,) = raised.value.faults
+    assert fault.field == f"metadata.annotations['{key}']"
+    assert fault.message == "must be enabled or redirected, was 'redirectd'"
+
+
 @pytest.mark.parametrize(
     ("manifest", "told"),
     [
