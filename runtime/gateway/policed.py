@@ -23,6 +23,7 @@ from upwell.runtime.http.exchange import Exchange
 from upwell.runtime.http.forward import Changes, Outcome, OutcomeKind
 from upwell.runtime.http.messages import Headers
 from upwell.runtime.mesh.chain import Chain
+from upwell.runtime.mesh.http_route import UNCHANGED
 from upwell.runtime.mesh.policy import Cause, Filter, Hold, Refusal
 from upwell.runtime.mesh.request import PolicyRequest
 from upwell.runtime.mesh.retries import Failure, RetryPolicy
@@ -182,16 +183,15 @@ class PolicedCall(Call):
         plan = self.policy_request.plan
         if plan is None:
             return changes
+        ruled = plan.changes
+        if ruled is UNCHANGED:
+            return changes
         add, drop, target, host = changes
-        put: Headers = []
-        for change in plan.changes.changes:
-            put = [field for field in put if field[0] not in change.remove]
-            put.extend(change.put)
-            drop = drop | change.remove
-        if put:
+        if ruled.put:
             said = {name for name, _ in add}
-            put = [field for field in put if field[0] not in said and not field[0].startswith(_PLATFORMS)]
-        return Changes([*put, *add], drop, plan.changes.target or target, plan.changes.authority or host)
+            put = [field for field in ruled.put if field[0] not in said and not field[0].startswith(_PLATFORMS)]
+            add = [*put, *add]
+        return Changes(add, drop | ruled.remove, ruled.target or target, ruled.authority or host)
 
     def response_head(self, status: int, headers: Headers) -> None:
         """Learn from the answer; try once more where the route says so; else let the client have it."""
@@ -317,8 +317,10 @@ class PolicedCall(Call):
     def _tell_balancing(self, status: int, *, is_local: bool) -> None:
         balancing = self.entry.chain.balancing
         if balancing is not None:
-            policing = self.gateway.policing
-            policing.learn(self.entry, balancing, self.replica_name, status, is_local=is_local)
+            now = self.gateway.clock.monotonic()
+            found = balancing.answered(self.replica_name, status, is_local, now)
+            if found is not None:
+                self.gateway.policing.learn(self.entry, balancing, found)
 
     def _tell_observers(self, status: int) -> None:
         if self._told:

@@ -30,6 +30,7 @@ from upwell.runtime.mesh.chain import NOTHING, Chain
 from upwell.runtime.mesh.connection_pool import ConnectionLimits
 from upwell.runtime.mesh.load_balancing import Balancing
 from upwell.runtime.mesh.naming import PRIVATE, RevisionPlace, RoutePlace
+from upwell.runtime.mesh.outlier_detection import Ejection
 from upwell.runtime.mesh.policies import Policies
 from upwell.runtime.mesh.request import PolicyRequest
 from upwell.runtime.mesh.settings import MeshSettings
@@ -275,14 +276,9 @@ class Policing:
 
     # What is learnt
 
-    def learn(
-        self, entry: RevisionEntry, balancing: Balancing, replica: str, status: int, *, is_local: bool
-    ) -> None:
-        """Count the answer of a replica; one that fails too often is out until a sweep brings it back."""
-        found = balancing.answered(replica, status, is_local, self._gateway.clock.monotonic())
-        if found is None:
-            return
-        extra = {"replica": replica, "reason": found.reason, "policy": balancing.policy}
+    def learn(self, entry: RevisionEntry, balancing: Balancing, found: Ejection) -> None:
+        """A replica failed too often: it is out until a sweep brings it back, or kept in all the same."""
+        extra = {"replica": found.host, "reason": found.reason, "policy": balancing.policy}
         _log.warning("replica ejected" if found.enforced else "outlier kept in", extra=extra)
         if found.enforced:
             self._sweep_later(entry, balancing)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from upwell.functions.api.durations import seconds
-from upwell.functions.api.http_routes import HTTPMatchRequest, HTTPRoute, HTTPRouteDestination
+from upwell.functions.api.http_routes import HeaderRules, HTTPMatchRequest, HTTPRoute, HTTPRouteDestination
 from upwell.functions.api.virtual_service import VirtualServiceSpec
 from upwell.runtime.http.messages import Headers
 from upwell.runtime.mesh.cors import Cors
@@ -49,6 +49,20 @@ class RequestChanges:
     authority: bytes | None = None
     """The Host; None: as sent."""
     changes: tuple[HeaderChange, ...] = NO_CHANGES
+    put: tuple[tuple[bytes, bytes], ...] = field(init=False, repr=False, compare=False)
+    """Fields that the changes come to, beside what the client sent."""
+    remove: frozenset[bytes] = field(init=False, repr=False, compare=False)
+    """Names of the client's fields that go."""
+
+    def __post_init__(self) -> None:
+        put: Headers = []
+        remove: frozenset[bytes] = frozenset()
+        for change in self.changes:
+            put = [field for field in put if field[0] not in change.remove]
+            put.extend(change.put)
+            remove = remove | change.remove
+        object.__setattr__(self, "put", tuple(put))
+        object.__setattr__(self, "remove", remove)
 
     def headers(self, headers: Headers) -> Headers:
         """The fields, without the Host; `headers` itself stays as it is."""
@@ -68,8 +82,12 @@ class RouteDestination:
     port: int | None
     weight: int
     request: tuple[HeaderChange, ...] = NO_CHANGES
+    """The route's changes and its own, in their order."""
     response: tuple[HeaderChange, ...] = NO_CHANGES
+    """The same for the answer."""
     authority: bytes | None = None
+    head: RequestChanges = UNCHANGED
+    """What it sees otherwise, where no path is rewritten."""
 
     @classmethod
     def of(cls, rule: HTTPRouteDestination, namespace: str) -> RouteDestination:
@@ -117,7 +135,7 @@ class RoutePlan:
     def response_headers(self, headers: Headers) -> Headers:
         """The fields of the function's answer as the client gets them; `headers` itself stays as it is."""
         if self.destination is not None:
-            headers = apply_all(self.route.in_order(self.destination.response, self.route.response), headers)
+            headers = apply_all(self.destination.response, headers)
         return self.refusal_headers(headers)
 
     def refusal_headers(self, headers: Headers) -> Headers:
@@ -142,9 +160,8 @@ class HttpRoute:
     answerer: Redirect | DirectResponse | None = None
     destinations: tuple[RouteDestination, ...] = ()
     """Those with a weight, or the only one."""
-    request: tuple[HeaderChange, ...] = NO_CHANGES
     response: tuple[HeaderChange, ...] = NO_CHANGES
-    authority: bytes | None = None
+    """Of an answer of its own."""
     rewrite: Rewrite | None = None
     _bounds: Sequence[int] = field(default=())
 
@@ -158,9 +175,13 @@ class HttpRoute:
             answerer = DirectResponse(policy, rule.direct_response)
         routes = rule.route or []
         weighted = [each for each in routes if each.weight] if len(routes) > 1 else routes
-        destinations = tuple(RouteDestination.of(each, namespace) for each in weighted)
         operations = rule.headers.request if rule.headers is not None else None
-        authority = rule.rewrite.authority if rule.rewrite is not None else None
+        rewritten = rule.rewrite.authority if rule.rewrite is not None else None
+        authority = _authority(rewritten or (operations.authority if operations is not None else None))
+        destinations = tuple(
+            _in_order(RouteDestination.of(each, namespace), rule.headers, authority, is_only=len(weighted) == 1)
+            for each in weighted
+        )
         return cls(
             policy=policy,
             name=rule.name or "",
@@ -172,9 +193,7 @@ class HttpRoute:
             cors=None if rule.cors_policy is None or answerer is not None else Cors(policy, rule.cors_policy),
             answerer=answerer,
             destinations=destinations,
-            request=request_change(rule.headers),
             response=response_change(rule.headers),
-            authority=_authority(authority or (operations.authority if operations is not None else None)),
             _bounds=tuple(itertools.accumulate(each.weight for each in destinations)),
         )
 
@@ -215,23 +234,28 @@ class HttpRoute:
 
     def changed_head(self, request: PolicyRequest, destination: RouteDestination) -> RequestChanges:
         """What `destination` sees otherwise than the client sent it."""
-        changes = self.in_order(destination.request, self.request)
-        authority = self.authority or destination.authority
         if self.rewrite is None:
-            return RequestChanges(None, authority, changes) if changes or authority else UNCHANGED
+            return destination.head
         original = request.head.origin_target
         target = self.rewrite(original)
         told = HeaderChange(frozenset((ORIGINAL_PATH,)), ((ORIGINAL_PATH, original),))
-        return RequestChanges(target, authority, (*changes, told))
+        return RequestChanges(target, destination.authority, (*destination.request, told))
 
-    def in_order(
-        self, of_destination: tuple[HeaderChange, ...], of_route: tuple[HeaderChange, ...]
-    ) -> tuple[HeaderChange, ...]:
-        """The changes of both as Envoy does them: Istio writes those of an only destination behind the route's,
-        while Envoy does those of a weighted one before the route's."""
-        if len(self.destinations) == 1:
-            return (*of_route, *of_destination)
-        return (*of_destination, *of_route)
+
+def _in_order(
+    destination: RouteDestination, of_route: HeaderRules | None, authority: bytes | None, *, is_only: bool
+) -> RouteDestination:
+    """The destination with the changes of its route, as Envoy does them: Istio writes those of an only destination
+    behind the route's, while Envoy does those of a weighted one before the route's."""
+
+    def both(route: tuple[HeaderChange, ...], own: tuple[HeaderChange, ...]) -> tuple[HeaderChange, ...]:
+        return (*route, *own) if is_only else (*own, *route)
+
+    request = both(request_change(of_route), destination.request)
+    response = both(response_change(of_route), destination.response)
+    authority = authority or destination.authority
+    head = RequestChanges(None, authority, request) if request or authority else UNCHANGED
+    return replace(destination, request=request, response=response, authority=authority, head=head)
 
 
 def _authority(text: str | None) -> bytes | None:
