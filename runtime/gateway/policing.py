@@ -27,6 +27,7 @@ from upwell.runtime.http.exchange import Exchange
 from upwell.runtime.http.upstream import NO_LIMITS, PoolLimits, UpstreamPool
 from upwell.runtime.mesh.attributes import Attributes, carries_events
 from upwell.runtime.mesh.chain import NOTHING, Chain
+from upwell.runtime.mesh.circuit_breaker import Transition
 from upwell.runtime.mesh.connection_pool import ConnectionLimits
 from upwell.runtime.mesh.load_balancing import Balancing
 from upwell.runtime.mesh.naming import PRIVATE, RevisionPlace, RoutePlace
@@ -57,7 +58,7 @@ class Policing:
         self.resolved = asyncio.Event()
         self.mirroring = Mirroring(gateway)
         self._gateway = gateway
-        self._policies = Policies(settings, gateway.prompt_timers, gateway.clock, random.random)
+        self._policies = Policies(settings, gateway.prompt_timers, gateway.clock, random.random, _note)
         self._acting: dict[VirtualHost, Acting] = {}
         self._known: set[VirtualHost] = set()
         self._targeting: dict[str, set[VirtualHost]] = {}
@@ -297,6 +298,14 @@ class Policing:
             self._sweep_later(entry, balancing)
         if back:
             self._gateway.serve_waiting(entry.activator)
+
+
+def _note(policy: str, transition: Transition) -> None:
+    extra = {"policy": policy, "reason": transition.reason}
+    if transition.is_open:
+        _log.warning("circuit opened", extra=extra)
+    else:
+        _log.info("circuit closed", extra=extra)
 
 
 def _revisions_of(vhost: VirtualHost) -> set[str]:

@@ -23,7 +23,7 @@ from upwell.functions.api.virtual_service import VirtualService
 from upwell.runtime.clock import Clock
 from upwell.runtime.mesh.by_host import ByHost
 from upwell.runtime.mesh.chain import NOTHING, Chain, Found, build_chain
-from upwell.runtime.mesh.circuit_breaker import CircuitBreaker
+from upwell.runtime.mesh.circuit_breaker import CircuitBreaker, Transition
 from upwell.runtime.mesh.http_route import HttpRoutes
 from upwell.runtime.mesh.load_balancing import Balancing
 from upwell.runtime.mesh.local_rate_limit import LocalRateLimit
@@ -83,12 +83,21 @@ class Policies:
     After a change everything is asked for anew; between two changes, places that are new.
     """
 
-    def __init__(self, settings: MeshSettings, wheel: TimerWheel, clock: Clock, random: Random) -> None:
+    def __init__(
+        self,
+        settings: MeshSettings,
+        wheel: TimerWheel,
+        clock: Clock,
+        random: Random,
+        changed: Callable[[str, Transition], None] = lambda policy, transition: None,
+    ) -> None:
+        """`changed` is told of each circuit that opens or closes, with its policy's name."""
         self._settings = settings
         self._scope = Scope(settings)
         self._wheel = wheel
         self._clock = clock
         self._random = random
+        self._changed = changed
         self._limiters: ByHost[ASMLocalRateLimiter] = ByHost()
         self._breakers: ByHost[ASMCircuitBreaker] = ByHost()
         self._routes: ByHost[VirtualService] = ByHost()
@@ -208,7 +217,9 @@ class Policies:
             for index, config in enumerate(policy.spec.configs):
                 place = meant(policy, config)
                 if place is not None:
-                    breaker = self._keep(place).take((name, index), config, partial(CircuitBreaker, name, config))
+                    breaker = self._keep(place).take(
+                        (name, index), config, partial(CircuitBreaker, name, config, partial(self._changed, name))
+                    )
                     for route in _route_names(config):
                         filters.append(OnRoute(breaker, route) if route else breaker)
                         observers.append(ObservingOnRoute(breaker, route) if route else breaker)

@@ -7,7 +7,6 @@ is read when a policy first asks for it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
 
@@ -22,6 +21,19 @@ _HEADER_LABEL = "http.request.header."
 
 class PolicyRequest:
     """One request. Names of header fields are given in lower case."""
+
+    __slots__ = (
+        "_labels",
+        "_query",
+        "client",
+        "connection",
+        "deadline",
+        "events",
+        "head",
+        "plan",
+        "received_at",
+        "scheme",
+    )
 
     def __init__(
         self,
@@ -45,6 +57,8 @@ class PolicyRequest:
         self.received_at = received_at
         self.events = events
         """Attributes of the events in a structured or batched body; empty for any other request."""
+        self._query: Mapping[str, str] | None = None
+        self._labels: Mapping[str, str] | None = None
         self.plan: RoutePlan | None = None
         """What the route of a VirtualService that it takes does with it."""
 
@@ -78,17 +92,27 @@ class PolicyRequest:
             return head.host.decode("latin-1")
         return self.scheme if name == ":scheme" else None
 
-    @cached_property
+    @property
     def query(self) -> Mapping[str, str]:
         """The query's parameters, decoded; of one that stands twice, the first."""
+        if self._query is None:
+            self._query = self._read_query()
+        return self._query
+
+    def _read_query(self) -> Mapping[str, str]:
         _, _, text = self.head.origin_target.partition(b"?")
         pairs = parse_qsl(text.decode("latin-1"), keep_blank_values=True, max_num_fields=1000) if text else []
         return dict(reversed(pairs))
 
-    @cached_property
+    @property
     def labels(self) -> Mapping[str, str]:
         """Flow labels as FluxNinja Aperture names them, `http.request.header.NAME` with `_` for `-`, and the
         members of `baggage`. Of a batch of events the first one's attributes count."""
+        if self._labels is None:
+            self._labels = self._read_labels()
+        return self._labels
+
+    def _read_labels(self) -> Mapping[str, str]:
         head = self.head
         labels: dict[str, Any] = {
             "http.method": head.method.decode("latin-1"),

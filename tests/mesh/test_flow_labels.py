@@ -33,7 +33,7 @@ def test_a_reader_gives_what_stands_in_the_labels(
 def test_a_reader_of_a_header_does_not_make_all_labels() -> None:
     request = request_with(GUEST)
     assert read_label(f"{HEADER}user_type")(request) == "guest"
-    assert "labels" not in vars(request)
+    assert request._labels is None
 
 
 @pytest.mark.parametrize("spelling", [b"user_type", b"user-type"])
