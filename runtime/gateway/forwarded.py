@@ -38,6 +38,7 @@ _PRIVILEGED: Final = (
     *(b"x_real_ip", b"x-real_ip", b"x_real-ip"),
 )
 """What names begin with by which platform and proxies speak; from outside they would let a client do so."""
+_FIRST_LETTERS: Final = frozenset(prefix[0] for prefix in _PRIVILEGED)
 _SIGNS: Final = (_FORWARDED_FOR, _FORWARDED, b"x-forwarded-host", _FORWARDED_PROTO, _REAL_IP, b"via")
 """Fields that say that a request comes from farther away than the peer."""
 _SCHEMES: Final = {b"http": "http", b"https": "https"}
@@ -76,6 +77,7 @@ class ForwardedFields:
         self._is_trusted = lru_cache(KNOWN_ADDRESSES)(lambda address: _is_in(address, self._trusted))
         self._is_near = lru_cache(KNOWN_ADDRESSES)(self._look)
         self._plain = lru_cache(KNOWN_ADDRESSES)(_plain_fields)
+        self._direct = lru_cache(KNOWN_ADDRESSES)(self._itself)
 
     def __repr__(self) -> str:
         return f"<ForwardedFields {len(self._trusted)} trusted, {len(self._private_from)} inside>"
@@ -83,10 +85,9 @@ class ForwardedFields:
     def client_of(self, exchange: Exchange) -> ClientOrigin:
         """Where a request comes from."""
         peer, request = exchange.client, exchange.request
-        trusted = bool(self._trusted) and self._is_trusted(peer)
         if request.lacks(_SIGNS):
-            return ClientOrigin(peer, exchange.scheme, self._is_near(peer), trusted)
-        if not trusted:
+            return self._direct(peer, exchange.scheme)
+        if not self._trusted or not self._is_trusted(peer):
             return ClientOrigin(peer, exchange.scheme, False, False)
         return self._forwarded(request, peer, exchange.scheme)
 
@@ -123,6 +124,9 @@ class ForwardedFields:
             return [*fields, (b"x-forwarded-host", request.host)]
         return fields
 
+    def _itself(self, peer: str, scheme: str) -> ClientOrigin:
+        return ClientOrigin(peer, scheme, self._is_near(peer), bool(self._trusted) and self._is_trusted(peer))
+
     def _look(self, address: str) -> bool:
         return _is_local(address) or _is_in(address, self._private_from)
 
@@ -157,7 +161,7 @@ def dropped_fields(request: RequestHead, target: RouteTarget, *, keeps_tag: bool
     Names with an underscore pass, but for those that a function could take for one of the platform's: WSGI and CGI
     do not tell `_` from `-`. `keeps_tag` is the virtual host's.
     """
-    names = [name for name in request.names if name.startswith(_PRIVILEGED)]
+    names = [name for name in request.names if name[0] in _FIRST_LETTERS and name.startswith(_PRIVILEGED)]
     if request.method in _LIMITED and forwards_left(request) is not None:
         names.append(_MAX_FORWARDS)
     if keeps_tag and TAG_HEADER in names:
