@@ -16,6 +16,7 @@ import uvloop
 
 from upwell.autoscaler.spec import AutoscalerConfig
 from upwell.functions.errors import InvalidSettings, UpwellError
+from upwell.runtime import collector
 from upwell.runtime.cli.apply import image_mappings
 from upwell.runtime.cli.console import RunConsole
 from upwell.runtime.cli.ending import first, stop_on_signals
@@ -132,6 +133,7 @@ async def _serve(
 
     async def serve() -> None:
         await platform.start()
+        collector.settle()
         await first(deploy(), platform.wait())
 
     async def deploy() -> None:

@@ -11,6 +11,7 @@ import click
 import uvloop
 
 from upwell import __version__
+from upwell.runtime import collector
 from upwell.runtime.api.place import data_path
 from upwell.runtime.api.server import ApiServer, bind_socket
 from upwell.runtime.api.shapes import SOCKET, PlatformInfo
@@ -80,6 +81,7 @@ async def _serve(settings: UpSettings, directory: DataDirectory, json_logs: bool
 
         async def serve() -> None:
             await platform.start()
+            collector.settle()
             await _serve_interface(platform, console, clock)
 
         try:
