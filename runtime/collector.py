@@ -1,8 +1,8 @@
 """Python's garbage collector in a process that serves requests and holds a platform's objects.
 
-With its default thresholds the collector runs whenever 700 objects more were made than let go, which is a few dozen
-requests under way at once, and every so often it goes through all that the process holds: with a thousand routes
-that was a tenth of a request's cost. Requests leave no cycles behind, so it seldom has anything to find.
+With its default thresholds the collector runs whenever 700 objects more were made than let go, which is a few
+dozen requests under way at once, and every so often it goes through all that the process holds: with a thousand
+routes that was a tenth of a request's cost. Requests leave no cycles behind, so it seldom has anything to find.
 """
 
 from __future__ import annotations
