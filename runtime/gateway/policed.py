@@ -204,7 +204,9 @@ class PolicedCall(Call):
                 condition = retries.condition_of(status, headers)
                 if condition is not None and self._again_after(retries, condition):
                     return
-            headers[:] = plan.response_headers(headers)
+            changed = plan.response_headers(headers)
+            if changed is not headers:
+                headers[:] = changed
         self._tell_observers(status)
         balancing = self._at_revision.balancing
         if balancing is not None and balancing.gives_cookies:
@@ -341,7 +343,7 @@ class PolicedCall(Call):
 
     def _finish(self, status: int, reason: str) -> None:
         plan = self.policy_request.plan
-        if plan is not None:
+        if self._route_timer is not None or self._try_timer is not None:
             self._cancel_timers()
         if not self._told and self.dispatched_at and status != CLIENT_CLOSED and reason != BAD_REQUEST:
             self._tell_observers(status)

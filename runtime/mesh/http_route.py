@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from upwell.functions.api.durations import seconds
 from upwell.functions.api.http_routes import HeaderRules, HTTPMatchRequest, HTTPRoute, HTTPRouteDestination
@@ -105,8 +105,7 @@ class RouteDestination:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class RoutePlan:
+class RoutePlan(NamedTuple):
     """All that was decided of one request."""
 
     route: HttpRoute
@@ -134,7 +133,7 @@ class RoutePlan:
 
     def response_headers(self, headers: Headers) -> Headers:
         """The fields of the function's answer as the client gets them; `headers` itself stays as it is."""
-        if self.destination is not None:
+        if self.destination is not None and self.destination.response:
             headers = apply_all(self.destination.response, headers)
         return self.refusal_headers(headers)
 

@@ -145,9 +145,13 @@ class RetryPolicy:
     def condition_of(self, status: int, headers: Headers) -> str | None:
         """The condition that an answer meets, None when it stands."""
         conditions = self.conditions
-        # An answer of a limiter is not to be tried again unless that is what is asked for.
-        if any(name == b"x-envoy-ratelimited" for name, _ in headers):
-            return "envoy-ratelimited" if "envoy-ratelimited" in conditions else None
+        grpc_status = b""
+        for name, value in headers:
+            if name == b"grpc-status":
+                grpc_status = value
+            elif name == b"x-envoy-ratelimited":
+                # An answer of a limiter is not to be tried again unless that is what is asked for.
+                return "envoy-ratelimited" if "envoy-ratelimited" in conditions else None
         if status >= 500:
             if "5xx" in conditions:
                 return f"5xx: status {status}"
@@ -157,9 +161,8 @@ class RetryPolicy:
             return "retriable-4xx: status 409"
         if status in self.statuses:
             return f"status {status}"
-        for name, value in headers:
-            if name == b"grpc-status" and _GRPC_CONDITIONS.get(value) in conditions:
-                return f"{_GRPC_CONDITIONS[value]}: gRPC status {value.decode()}"
+        if grpc_status and _GRPC_CONDITIONS.get(grpc_status) in conditions:
+            return f"{_GRPC_CONDITIONS[grpc_status]}: gRPC status {grpc_status.decode()}"
         return None
 
     def condition_of_failure(self, failure: Failure, *, sent: bool = True) -> str | None:
