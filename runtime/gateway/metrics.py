@@ -27,6 +27,9 @@ BAD_REQUEST: Final = "bad_request"
 """Reason of a request whose body was malformed or broke off, which the server answered."""
 
 
+_QUOTA: Final = ("policy", "workload")
+
+
 class CallCounters:
     """Totals of one revision since it is known."""
 
@@ -92,6 +95,7 @@ class GatewayCollector(Collector):
         unrouted = CounterMetricFamily("upwell_gateway_unrouted_requests", "Requests that no route matched.")
         unrouted.add_metric([], self._gateway.unrouted)
         yield unrouted
+        yield from self._quotas()
         mirroring = self._gateway.policing.mirroring
         copies = CounterMetricFamily(
             "upwell_gateway_copies", "Copies that mirrors asked for, by what became of them.", labels=["outcome"]
@@ -102,6 +106,24 @@ class GatewayCollector(Collector):
         dropped = CounterMetricFamily("upwell_gateway_log_lines_dropped", "Access log lines not written.")
         dropped.add_metric([], self._gateway.access_log.dropped)
         yield dropped
+
+    def _quotas(self) -> Iterable[Metric]:
+        tokens = CounterMetricFamily(
+            "upwell_quota_tokens", "Tokens asked for, by what became of them.", labels=(*_QUOTA, "outcome")
+        )
+        seconds = CounterMetricFamily(
+            "upwell_quota_queue_seconds", "Time that requests waited for their turn.", labels=_QUOTA
+        )
+        waiting = GaugeMetricFamily("upwell_quota_waiting", "Requests that wait for their turn.", labels=_QUOTA)
+        for quota in self._gateway.policing.quotas():
+            for workload, counters in quota.counters.items():
+                labels = [quota.policy, workload]
+                tokens.add_metric([*labels, "incoming"], counters.incoming_tokens)
+                tokens.add_metric([*labels, "accepted"], counters.accepted_tokens)
+                tokens.add_metric([*labels, "rejected"], counters.rejected_tokens)
+                seconds.add_metric(labels, counters.queue_seconds)
+                waiting.add_metric(labels, counters.waiting)
+        return [tokens, seconds, waiting]
 
     def _durations(self) -> Metric:
         duration = HistogramMetricFamily(

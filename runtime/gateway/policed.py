@@ -23,6 +23,7 @@ from upwell.runtime.http.exchange import Exchange
 from upwell.runtime.http.forward import Changes, Outcome, OutcomeKind
 from upwell.runtime.http.messages import Headers
 from upwell.runtime.mesh.chain import Chain
+from upwell.runtime.mesh.fault import DELAY_FLAG
 from upwell.runtime.mesh.http_route import UNCHANGED
 from upwell.runtime.mesh.policy import Cause, Filter, Hold, Refusal
 from upwell.runtime.mesh.request import PolicyRequest
@@ -127,6 +128,9 @@ class PolicedCall(Call):
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
+        plan = self.policy_request.plan
+        if plan is not None and plan.fault.delay and not self.flag:
+            self.flag = DELAY_FLAG
         if refusal is not None:
             self.refuse_by(refusal)
         else:

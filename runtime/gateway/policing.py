@@ -33,6 +33,7 @@ from upwell.runtime.mesh.load_balancing import Balancing
 from upwell.runtime.mesh.naming import PRIVATE, RevisionPlace, RoutePlace
 from upwell.runtime.mesh.outlier_detection import Ejection
 from upwell.runtime.mesh.policies import Policies
+from upwell.runtime.mesh.quota_scheduling import QuotaScheduling
 from upwell.runtime.mesh.request import PolicyRequest
 from upwell.runtime.mesh.settings import MeshSettings
 
@@ -71,6 +72,10 @@ class Policing:
     def acting(self, vhost: VirtualHost) -> Acting | None:
         """What acts on a virtual host, or on a revision that it leads to; None where nothing does."""
         return self._acting.get(vhost)
+
+    def quotas(self) -> Sequence[QuotaScheduling]:
+        """Those in force, with what their workloads count."""
+        return self._policies.quotas
 
     def matches(self) -> Mapping[str, Sequence[str]]:
         """Where each policy acts, by its name: routes and revisions."""
@@ -200,7 +205,6 @@ class Policing:
             client=origin.address,
             connection=exchange.connection,
             scheme=origin.scheme,
-            received_at=exchange.received_at,
             events=events,
         )
         routes = acting.chain.routes

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from upwell.runtime.clock import Clock
-from upwell.runtime.load.connection import LoadConnection
+from upwell.runtime.load.connection import BUFFER_BYTES, LoadConnection
 from upwell.runtime.load.dial import DialFailed
 from upwell.runtime.load.outcomes import Outcome
 from upwell.runtime.load.record import Record
@@ -75,7 +75,7 @@ class Lane:
         self._pending: deque[float] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._held_until = 0.0
-        self._buffer = memoryview(bytearray(64 * 1024))
+        self._buffer = memoryview(bytearray(BUFFER_BYTES))
 
     def connection(self) -> LoadConnection:
         """A new one for this lane, to be dialled."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence, Sized
 from functools import partial
+from itertools import chain
 from typing import Any, Final, TypeVar
 
 from upwell.functions.api.asm import ASMCircuitBreaker, ASMLocalRateLimiter
@@ -24,6 +25,7 @@ from upwell.runtime.clock import Clock
 from upwell.runtime.mesh.by_host import ByHost
 from upwell.runtime.mesh.chain import NOTHING, Chain, Found, build_chain
 from upwell.runtime.mesh.circuit_breaker import CircuitBreaker, Transition
+from upwell.runtime.mesh.http_match import Sender
 from upwell.runtime.mesh.http_route import HttpRoutes
 from upwell.runtime.mesh.load_balancing import Balancing
 from upwell.runtime.mesh.local_rate_limit import LocalRateLimit
@@ -98,6 +100,8 @@ class Policies:
         self._clock = clock
         self._random = random
         self._changed = changed
+        self._sender = Sender(labels=settings.gateway_labels)
+        self._gateway_labels = dict(chain.from_iterable(each.items() for each in settings.gateway_labels.values()))
         self._limiters: ByHost[ASMLocalRateLimiter] = ByHost()
         self._breakers: ByHost[ASMCircuitBreaker] = ByHost()
         self._routes: ByHost[VirtualService] = ByHost()
@@ -118,6 +122,11 @@ class Policies:
             self._quotas,
         )
         return sum(len(each) for each in every)
+
+    @property
+    def quotas(self) -> Sequence[QuotaScheduling]:
+        """Those in force, in the order of their names."""
+        return [quota for _, quota in self._quotas]
 
     def replace(self, resources: Iterable[PolicyResource]) -> None:
         """Put these policies in force, in the place of all that were."""
@@ -236,7 +245,7 @@ class Policies:
             return None
         each = min(found, key=lambda each: each[:3])[3]
         name = policy_name(each)
-        make = partial(HttpRoutes, name, each.spec, each.metadata.namespace)
+        make = partial(HttpRoutes, name, each.spec, each.metadata.namespace, self._sender)
         return self._keep(key).take((name, 0), each.spec, make)
 
     def subset(self, host: str, name: str) -> Subset | None:
@@ -260,6 +269,7 @@ class Policies:
             policy,
             random=self._random,
             zone=self._settings.zone,
+            gateway_labels=self._gateway_labels,
             labels=place.labels,
             capacity=place.capacity,
         )

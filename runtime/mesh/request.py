@@ -31,7 +31,6 @@ class PolicyRequest:
         "events",
         "head",
         "plan",
-        "received_at",
         "scheme",
     )
 
@@ -43,7 +42,6 @@ class PolicyRequest:
         connection: object = None,
         scheme: str = "http",
         deadline: float | None = None,
-        received_at: float = 0.0,
         events: Sequence[Attributes] = (),
     ) -> None:
         self.head = head
@@ -54,7 +52,6 @@ class PolicyRequest:
         self.scheme = scheme
         self.deadline = deadline
         """Monotonic seconds by which the answer must have begun; None without one."""
-        self.received_at = received_at
         self.events = events
         """Attributes of the events in a structured or batched body; empty for any other request."""
         self._query: Mapping[str, str] | None = None

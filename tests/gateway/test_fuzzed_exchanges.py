@@ -7,10 +7,7 @@ was harmless, and no client takes a broken answer for a whole one.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import h11
@@ -19,6 +16,7 @@ from hypothesis import strategies as st
 
 from support.gateway import HOST, Stage, stage
 from support.http import Peer, settle
+from support.policed import no_errors_logged
 from support.torture import Message, requests_in
 from upwell.runtime.gateway.activator import RevisionLimits
 from upwell.runtime.gateway.settings import GatewaySettings
@@ -127,24 +125,6 @@ SENT = st.builds(
 )
 SCRIPTS = st.lists(st.sampled_from([*WHOLE, *WHOLE, *BROKEN]), max_size=12)
 LIMITS = RevisionLimits(container_concurrency=2, timeout_seconds=20.0)
-
-
-@contextlib.contextmanager
-def no_errors_logged() -> Iterator[None]:
-    """Nothing may be logged as an error meanwhile: the engine logs what should not have happened."""
-    records: list[logging.LogRecord] = []
-
-    class Keeper(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            records.append(record)
-
-    keeper = Keeper(logging.ERROR)
-    logging.getLogger().addHandler(keeper)
-    try:
-        yield
-    finally:
-        logging.getLogger().removeHandler(keeper)
-    assert [record.getMessage() for record in records] == []
 
 
 async def converse(on: Stage, requests: list[Sent], name: str) -> Peer:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 
+from prometheus_client import CollectorRegistry, generate_latest
+
 from support.gateway import Stage
 from support.http import Backend, Peer, Script, answering, eventually, settle
 from support.policies import HTTPBIN, article, asking, httpbin, policy, status
 from upwell.runtime.cluster.interface import Replica, ReplicaState
 from upwell.runtime.gateway.activator import RevisionLimits
+from upwell.runtime.gateway.metrics import GatewayCollector
 from upwell.runtime.gateway.routes import PathRule, RouteTable, RouteTarget, VirtualHost
+from upwell.runtime.mesh.settings import MeshSettings
 from upwell.runtime.testing.loop import run_fake
 
 HELLO = "default/helloworld-go-00001"
@@ -313,3 +317,42 @@ def test_nothing_is_kept_of_policies_that_are_no_longer_there() -> None:
             assert await statuses(on, 1, asking()) == [200]
 
     run_fake(scenario())
+
+
+def test_what_a_quota_counts_stands_on_the_metrics_page() -> None:
+    async def scenario() -> str:
+        async with httpbin(article("quota-scheduling-policy")) as on:
+            await on.replica(revision=HTTPBIN)
+            kinds = [b"guest", b"guest", b"subscriber"]
+            for kind in kinds:
+                assert b" 200 " in await on.ask(asking(fields=b"user_type: " + kind + b"\r\n"))
+            registry = CollectorRegistry()
+            registry.register(GatewayCollector(on.gateway))
+            return generate_latest(registry).decode()
+
+    page = run_fake(scenario())
+    labels = 'policy="QuotaSchedulingPolicy istio-system/quotascheduling",workload='
+    assert f'upwell_quota_tokens_total{{outcome="accepted",{labels}"guest"}} 2.0' in page
+    assert f'upwell_quota_tokens_total{{outcome="incoming",{labels}"subscriber"}} 1.0' in page
+    assert f'upwell_quota_waiting{{{labels}"guest"}} 0.0' in page
+
+
+def test_rules_know_the_gateway_by_the_labels_that_the_operator_gave_it() -> None:
+    text = """
+        apiVersion: networking.istio.io/v1
+        kind: VirtualService
+        metadata: {name: httpbin, namespace: default}
+        spec:
+          hosts: [httpbin]
+          http:
+          - match: [{sourceLabels: {role: edge}}]
+            directResponse: {status: 418}
+        """
+
+    async def scenario(mesh: MeshSettings) -> int:
+        async with httpbin(policy(text), mesh=mesh) as on:
+            await on.replica(revision=HTTPBIN)
+            return (await statuses(on, 1, asking()))[0]
+
+    assert run_fake(scenario(MeshSettings(gateway_labels={"edge-system": {"role": "edge"}}))) == 418
+    assert run_fake(scenario(MeshSettings())) == 200

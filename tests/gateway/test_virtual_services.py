@@ -143,6 +143,19 @@ def test_a_fault_is_waited_for_and_then_answered_and_is_no_load() -> None:
     run_fake(scenario())
 
 
+def test_the_log_says_that_a_request_was_delayed_on_purpose() -> None:
+    async def scenario() -> None:
+        delayed = service(to_httpbin(fault=fault(delay={"fixedDelay": "2s"})))
+        async with httpbin(delayed) as on:
+            lines = logged(on)
+            await on.replica(Player(), revision=HTTPBIN)
+            assert await ask(on, asking()) == 200
+            await is_over(on)
+            assert lines == [(200, "", "DI", "")]
+
+    run_fake(scenario())
+
+
 def test_a_client_may_leave_while_its_request_is_delayed() -> None:
     async def scenario() -> None:
         async with httpbin(service(to_httpbin(fault=fault(delay={"fixedDelay": "20s"})))) as on:
